@@ -1,0 +1,131 @@
+"""A YAML file with its lines and columns, checked against classes.
+
+Mistakes are collected, not raised one by one: a file is told all that is wrong with it at once.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from kickwheel.core.errors import ConfigError, Mistake
+from kickwheel.core.plugins import nearest
+
+M = TypeVar("M", bound=BaseModel)
+Path_ = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A YAML file that was read."""
+
+    file: Path
+    data: Any
+
+    def mistake(self, where: Path_, what: str) -> Mistake:
+        """`what` is wrong at the key that `where` leads to, or at the nearest one above it."""
+        line, column = self._position(where)
+        return Mistake(file=str(self.file), line=line, column=column, where=spell(where), what=what)
+
+    def _position(self, where: Path_) -> tuple[int, int]:
+        node, line, column = self.data, 0, 0
+        for key in where:
+            if isinstance(node, CommentedMap) and key in node:
+                line, column = node.lc.key(key)
+            elif isinstance(node, CommentedSeq) and isinstance(key, int) and key < len(node):
+                line, column = node.lc.item(key)
+            else:
+                break
+            node = node[key]
+        return line + 1, column + 1
+
+
+def read_yaml(file: Path) -> Document:
+    """The mapping that the file holds.
+
+    Raises:
+        ConfigError: there is no such file, or it is no YAML mapping.
+    """
+    try:
+        data = YAML(typ="rt").load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise ConfigError([_at(file, 1, 1, f"cannot be read: {reason}")]) from error
+    except MarkedYAMLError as error:
+        mark = error.problem_mark
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        raise ConfigError([_at(file, line, column, f"not YAML: {error.problem}")]) from error
+    except YAMLError as error:
+        raise ConfigError([_at(file, 1, 1, f"not YAML: {error}")]) from error
+    if not isinstance(data, CommentedMap):
+        raise ConfigError([_at(file, 1, 1, "must be a mapping of keys to values")])
+    return Document(file, data)
+
+
+def check(
+    document: Document, where: Path_, data: object, kind: type[M], mistakes: list[Mistake]
+) -> M | None:
+    """`data`, which stands at `where`, as a `kind`; otherwise `None`, and `mistakes` grows."""
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        for entry in error.errors():
+            place = (*where, *(key for key in entry["loc"] if _is_key(document, where, key)))
+            mistakes.append(document.mistake(place, _told(entry, kind)))
+        return None
+
+
+def spell(where: Path_) -> str:
+    """A key's path as people write it: `agents.concierge.tools[1]`."""
+    text = ""
+    for key in where:
+        text += f"[{key}]" if isinstance(key, int) else f".{key}" if text else str(key)
+    return text
+
+
+def _told(entry: Mapping[str, Any], kind: type[BaseModel]) -> str:
+    key = entry["loc"][-1] if entry["loc"] else ""
+    if entry["type"] == "extra_forbidden":
+        known = _fields(kind, entry["loc"][:-1])
+        return f'no option "{key}" here. {nearest(str(key), known)}'
+    if entry["type"] == "missing":
+        about = _about(kind, entry["loc"])
+        return f'"{key}" is missing' + (f": {about}" if about else "")
+    message = str(entry["msg"]).removeprefix("Value error, ")
+    return message[:1].lower() + message[1:]
+
+
+def _fields(kind: type[BaseModel], path: Path_) -> list[str]:
+    inner: Any = kind
+    for key in path:
+        field = getattr(inner, "model_fields", {}).get(key)
+        inner = _model(field.annotation) if field else None
+    return list(getattr(inner, "model_fields", {}))
+
+
+def _about(kind: type[BaseModel], path: Path_) -> str:
+    inner: Any = kind
+    for key in path[:-1]:
+        field = getattr(inner, "model_fields", {}).get(key)
+        inner = _model(field.annotation) if field else None
+    field = getattr(inner, "model_fields", {}).get(path[-1])
+    return " ".join((field.description or "").split()) if field else ""
+
+
+def _model(annotation: Any) -> Any:
+    options = [annotation, *getattr(annotation, "__args__", ())]
+    return next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
+
+
+def _is_key(document: Document, where: Path_, key: str | int) -> bool:
+    # Pydantic adds the branch of a union to the path; it stands nowhere in the file.
+    return isinstance(key, int) or not key.startswith(("function-", "union[", "constrained-"))
+
+
+def _at(file: Path, line: int, column: int, what: str) -> Mistake:
+    return Mistake(file=str(file), line=line, column=column, where="", what=what)

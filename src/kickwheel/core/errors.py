@@ -1,0 +1,89 @@
+"""Everything that can go wrong, as a tree.
+
+KickwheelError
+├─ UsageError        the caller asked for something that does not exist or does not fit
+│  ├─ ConfigError    a YAML file with mistakes, all of them told at once
+│  └─ DataError      a file of traffic, a dataset or an adapter that cannot be used
+├─ MissingExtra      a package is not installed; the text says which extra brings it
+├─ StoreError        the store is of another version, locked, damaged or full
+├─ EngineError       a model server that we run does not start or has died for good
+├─ ModelError        a model did not answer; `status` is the HTTP status to pass on
+├─ ToolError         a tool failed; the agent gets the text as the tool's result
+└─ NotPromoted       the gate said no; nothing was changed
+
+Each text says what was wrong, where, and what to do.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class KickwheelError(Exception):
+    """Any error that kickwheel raises on purpose."""
+
+
+class UsageError(KickwheelError):
+    """The caller asked for something that does not exist or does not fit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mistake:
+    """One mistake in a file that a person wrote."""
+
+    file: str
+    line: int
+    """From 1."""
+    column: int
+    """From 1."""
+    where: str
+    """The key's path, `agents.concierge.tools[1]`; empty for the whole file."""
+    what: str
+
+    def __str__(self) -> str:
+        where = f"{self.where}: " if self.where else ""
+        return f"{self.file}:{self.line}:{self.column}: {where}{self.what}"
+
+
+class ConfigError(UsageError):
+    """A YAML file with mistakes."""
+
+    def __init__(self, mistakes: Sequence[Mistake]) -> None:
+        self.mistakes = tuple(mistakes)
+        super().__init__("\n".join(str(mistake) for mistake in mistakes))
+
+
+class DataError(UsageError):
+    """A file of traffic, a dataset or an adapter that cannot be used."""
+
+
+class MissingExtra(KickwheelError):
+    """A package is not installed."""
+
+    def __init__(self, doing: str, extra: str) -> None:
+        super().__init__(f"{doing} needs more packages: pip install 'kickwheel[{extra}]'")
+
+
+class StoreError(KickwheelError):
+    """The store is of another version, locked, damaged or full."""
+
+
+class EngineError(KickwheelError):
+    """A model server that we run does not start or has died for good."""
+
+
+class ModelError(KickwheelError):
+    """A model did not answer."""
+
+    def __init__(self, text: str, *, status: int = 502, retry_after_s: float | None = None) -> None:
+        super().__init__(text)
+        self.status = status
+        """HTTP status that says the same: 400, 401, 404, 429, 502, 504."""
+        self.retry_after_s = retry_after_s
+
+
+class ToolError(KickwheelError):
+    """A tool failed."""
+
+
+class NotPromoted(KickwheelError):
+    """The gate said no; nothing was changed."""

@@ -1,0 +1,64 @@
+"""Finished steps by run id and input hash: the only way to resume.
+
+A step that is found here is not run again; its result is read back. A run that is started with
+other inputs starts over from the first step whose inputs changed, since each step's inputs hold
+the results of those before.
+"""
+
+import sqlite3
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from kickwheel.records import wire
+
+if TYPE_CHECKING:
+    from kickwheel.core.store.sqlite import Database
+
+T = TypeVar("T")
+
+
+class Journal:
+    """What was finished, in the store's database."""
+
+    def __init__(self, database: "Database") -> None:
+        self._database = database
+
+    def step(self, run: str, name: str, inputs: Any, do: Callable[[], T], kind: type[T]) -> T:
+        """The result of `do`, run at most once for this run, name and inputs.
+
+        Args:
+            run: what the step belongs to, for example `turn/concierge`.
+            name: the step.
+            inputs: all that the result depends on, as records or plain values.
+            do: the work; its result must be a small record or plain value.
+            kind: type of the result, to read it back.
+        """
+        key = wire.digest(inputs)
+        found = self._database.reader.execute(
+            "SELECT result FROM journal WHERE run = ? AND step = ? AND inputs = ?",
+            (run, name, key),
+        ).fetchone()
+        if found is not None:
+            return wire.from_bytes(found[0], kind)
+        started = time.time()
+        result = do()
+        row = (run, name, key, wire.to_bytes(result), started, time.time())
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.execute("INSERT OR REPLACE INTO journal VALUES (?, ?, ?, ?, ?, ?)", row)
+
+        self._database.write(write)
+        return result
+
+    def seconds(self, run: str, name: str, inputs: Any) -> float | None:
+        """How long the finished step took; `None` where it is not finished."""
+        found = self._database.reader.execute(
+            "SELECT ended - started FROM journal WHERE run = ? AND step = ? AND inputs = ?",
+            (run, name, wire.digest(inputs)),
+        ).fetchone()
+        return None if found is None else float(found[0])
+
+    def forget(self, run: str) -> None:
+        """Drops the steps of a run, so that it starts over."""
+        self._database.write(lambda c: c.execute("DELETE FROM journal WHERE run = ?", (run,)))

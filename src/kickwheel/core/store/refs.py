@@ -1,0 +1,72 @@
+"""Refs: named pointers such as `concierge/specialist` → `adapter/3f2a…`.
+
+Every move is kept, so that a rollback knows the way back.
+"""
+
+import sqlite3
+import time
+from dataclasses import dataclass
+
+from kickwheel.core.errors import UsageError
+from kickwheel.core.store.sqlite import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One move of a ref."""
+
+    ref: str
+    target: str | None
+    """`kind/id`; `None` where the ref was taken back to nothing."""
+    why: str
+    time_ns: int
+
+
+class Refs:
+    """The refs of one store."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def read(self, ref: str) -> str | None:
+        """Where the ref points, `kind/id`; `None` where nothing was promoted yet."""
+        found = self._database.reader.execute(
+            "SELECT target FROM move WHERE ref = ? ORDER BY seq DESC LIMIT 1", (ref,)
+        ).fetchone()
+        return None if found is None else found[0]
+
+    def move(self, ref: str, target: str | None, *, expected: str | None, why: str) -> None:
+        """Points the ref at `target`, if it still points at `expected`.
+
+        Raises:
+            UsageError: somebody moved it in between; nothing was changed.
+        """
+
+        def write(connection: sqlite3.Connection) -> None:
+            found = connection.execute(
+                "SELECT target FROM move WHERE ref = ? ORDER BY seq DESC LIMIT 1", (ref,)
+            ).fetchone()
+            current = None if found is None else found[0]
+            if current != expected:
+                raise UsageError(
+                    f"{ref} now points at {current or 'nothing'}, not at {expected or 'nothing'}: "
+                    "it was moved meanwhile. Compare again."
+                )
+            connection.execute(
+                "INSERT INTO move (ref, target, why, time_ns) VALUES (?, ?, ?, ?)",
+                (ref, target, why, time.time_ns()),
+            )
+
+        self._database.write(write)
+
+    def history(self, ref: str) -> list[Move]:
+        """Every move of the ref, oldest first."""
+        rows = self._database.reader.execute(
+            "SELECT ref, target, why, time_ns FROM move WHERE ref = ? ORDER BY seq", (ref,)
+        )
+        return [Move(*row) for row in rows]
+
+    def names(self) -> list[str]:
+        """Every ref that ever pointed somewhere."""
+        rows = self._database.reader.execute("SELECT DISTINCT ref FROM move ORDER BY ref")
+        return [row[0] for row in rows]

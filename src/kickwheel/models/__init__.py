@@ -1,0 +1,11 @@
+"""What answers a prompt.
+
+chat     what is asked of a model and what comes back
+client   `kind: openai`, anything that speaks OpenAI's protocol
+engines  model servers that we run: `local` (llama.cpp), `vllm`
+catalog  base models by name: got, checked, kept
+prompt   a conversation as the text that a model reads
+calls    calls as text, and grammars that allow no other
+
+A model knows neither tools nor agents. New kind: one file, one entry point, one page in docs.
+"""

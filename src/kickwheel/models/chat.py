@@ -1,0 +1,168 @@
+"""What is asked of a model and what comes back, piece by piece.
+
+A model has one door, `stream`; `complete` collects what comes through it.
+"""
+
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from kickwheel.records import Message, PromptForm, ToolCall, ToolSpec
+
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest:
+    """One question to a model."""
+
+    messages: tuple[Message, ...]
+    tools: tuple[ToolSpec, ...] = ()
+    tool_choice: str = "auto"
+    """`auto`, `none`, `required`, or the name of the one tool to call."""
+    json_schema: Mapping[str, Any] | None = None
+    """The answer must be JSON of this schema."""
+    labels: tuple[str, ...] = ()
+    """The answer must be one of these, word for word."""
+    temperature: float | None = None
+    """`None`: the model's own default; 0 for greedy."""
+    top_p: float | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    form: PromptForm | None = None
+    """Only for models that we prompt ourselves; `None`: as its adapter was tuned, else full."""
+    constrained: bool = True
+    """Only for models that we prompt ourselves: whether calls, JSON and labels are enforced by a
+    grammar."""
+    timeout_s: float = 120.0
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Further fields of the OpenAI protocol, passed on as they are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens of one answer, counted by us where the model does not say."""
+
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    """Of the prompt tokens, those that the engine had already read."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """A piece of the answer's text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallDelta:
+    """A piece of a call: the first for an index has id and name, all may have arguments."""
+
+    index: int
+    arguments: str = ""
+    id: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The end of an answer; always the last piece."""
+
+    finish_reason: FinishReason
+    usage: Usage
+    model: str = ""
+    """What answered, as it names itself."""
+
+
+Delta = TextDelta | CallDelta | Done
+
+
+class Model(Protocol):
+    """Anything that answers a prompt, here or far away."""
+
+    name: str
+
+    def stream(self, request: ChatRequest) -> AsyncIterator[Delta]:
+        """The answer, piece by piece; the last piece is `Done`.
+
+        Raises:
+            ModelError: the model did not answer, or stopped in the middle.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """A whole answer."""
+
+    message: Message
+    finish_reason: FinishReason
+    usage: Usage
+    model: str
+    latency_s: float
+    first_s: float
+    """Time to the first piece."""
+
+
+async def complete(model: Model, request: ChatRequest) -> Completion:
+    """The whole answer of `model`.
+
+    Raises:
+        ModelError: as `Model.stream`.
+    """
+    started = time.perf_counter()
+    collected = Collected()
+    async for delta in model.stream(request):
+        collected.add(delta)
+    return collected.completion(started)
+
+
+class Collected:
+    """Pieces of an answer, put together as they come."""
+
+    def __init__(self) -> None:
+        self.first: float | None = None
+        self.done: Done | None = None
+        self._text: list[str] = []
+        self._calls: dict[int, list[str]] = {}
+        self._heads: dict[int, tuple[str, str]] = {}
+
+    def add(self, delta: Delta) -> None:
+        """Takes the next piece."""
+        if self.first is None:
+            self.first = time.perf_counter()
+        match delta:
+            case TextDelta(text):
+                self._text.append(text)
+            case CallDelta(index, arguments, identity, name):
+                if name is not None:
+                    self._heads[index] = (identity or f"call_{index}", name)
+                self._calls.setdefault(index, []).append(arguments)
+            case Done():
+                self.done = delta
+
+    def message(self) -> Message:
+        """What the pieces so far make up."""
+        calls = tuple(
+            ToolCall(id=self._heads[i][0], name=self._heads[i][1], arguments="".join(parts))
+            for i, parts in sorted(self._calls.items())
+            if i in self._heads
+        )
+        text = "".join(self._text)
+        return Message(role="assistant", content=text or None, tool_calls=calls)
+
+    def completion(self, started: float) -> Completion:
+        """The whole answer; `started` is the `time.perf_counter()` of the request."""
+        done = self.done or Done("length", Usage())
+        ended = time.perf_counter()
+        return Completion(
+            message=self.message(),
+            finish_reason=done.finish_reason,
+            usage=done.usage,
+            model=done.model,
+            latency_s=ended - started,
+            first_s=(self.first or ended) - started,
+        )
