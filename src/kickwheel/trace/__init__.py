@@ -1,0 +1,8 @@
+"""A request as spans: watched while it runs, kept, and read again.
+
+record   spans around what runs, written in batches by one thread
+store    traces and what people said of them, in the store's database
+chatlog  other people's traffic as traces
+
+A trace knows neither models nor agents: they open spans, and it keeps what they put in.
+"""
