@@ -32,8 +32,8 @@ CREATE TABLE trace (
     question TEXT NOT NULL,
     body BLOB NOT NULL
 );
-CREATE INDEX trace_by_time ON trace (start_ns DESC);
-CREATE INDEX trace_by_workload ON trace (workload, start_ns DESC);
+CREATE INDEX trace_by_time ON trace (start_ns);
+CREATE INDEX trace_by_workload ON trace (workload, start_ns);
 CREATE TABLE feedback (
     seq INTEGER PRIMARY KEY,
     trace TEXT NOT NULL,
