@@ -86,13 +86,11 @@ def load(shelf: str, kind: str, folder: Path) -> type[Part]:
         UsageError: there is no such kind, or its code does not import.
     """
     if ":" in kind:
-        module, _, attribute = kind.partition(":")
-        return _part(_import(module, attribute, kind, folder), kind)
+        return _part(code(kind, folder), kind)
     found = kinds(shelf).get(kind)
     if found is None:
         raise UsageError(f'no kind "{kind}" of {shelf}. {nearest(kind, kinds(shelf))}')
-    module, _, attribute = found.value.partition(":")
-    return _part(_import(module, attribute, kind, folder), kind)
+    return _part(code(found.value, folder), kind)
 
 
 def nearest(word: str, known: Mapping[str, object] | list[str] | set[str]) -> str:
@@ -103,14 +101,24 @@ def nearest(word: str, known: Mapping[str, object] | list[str] | set[str]) -> st
     return f"There are: {', '.join(sorted(known))}." if known else "There are none."
 
 
-def _import(module: str, attribute: str, kind: str, folder: Path) -> object:
+def code(target: str, folder: Path) -> Any:
+    """What `package.module:name` leads to, looked up in `folder` first.
+
+    Raises:
+        UsageError: it is no such path, its module does not import, or has no such name.
+    """
+    module, _, name = target.partition(":")
+    if not module or not name:
+        raise UsageError(f'"{target}" is no package.module:name')
     place = str(folder)
     if place not in sys.path:
         sys.path.insert(0, place)
     try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f'kind "{kind}" cannot be imported: {error}') from error
+        return getattr(importlib.import_module(module), name)
+    except Exception as error:  # The module is the user's: whatever it raises, it did not import.
+        raise UsageError(
+            f'"{target}" cannot be imported: {type(error).__name__}: {error}'
+        ) from error
 
 
 def _part(found: object, kind: str) -> type[Part]:
