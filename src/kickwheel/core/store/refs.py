@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from kickwheel.core.errors import UsageError
 from kickwheel.core.store.sqlite import Database
 
+_BACK = "rollback: "
+
 
 @dataclass(frozen=True, slots=True)
 class Move:
@@ -58,6 +60,25 @@ class Refs:
             )
 
         self._database.write(write)
+
+    def back(self, ref: str, *, why: str) -> str | None:
+        """Takes the last promotion back, and returns where the ref points now.
+
+        Rollbacks one after another go further back; `None` is the time before the first.
+
+        Raises:
+            UsageError: there is nothing before.
+        """
+        stack: list[str | None] = [None]
+        for move in self.history(ref):
+            if len(stack) > 1 and move.why.startswith(_BACK):
+                stack.pop()
+            else:
+                stack.append(move.target)
+        if len(stack) == 1:
+            raise UsageError(f"{ref}: there is nothing before where it points now")
+        self.move(ref, stack[-2], expected=stack[-1], why=f"{_BACK}{why}")
+        return stack[-2]
 
     def history(self, ref: str) -> list[Move]:
         """Every move of the ref, oldest first."""

@@ -134,32 +134,35 @@ class Database:
         connection = sqlite3.connect(
             self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False
         )
-        connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         self._open.append(connection)
         return connection
 
     def _prepare(self) -> None:
-        # Two processes may open a new store at once: look again inside the transaction.
-        self._writer.execute("BEGIN IMMEDIATE")
         try:
-            (version,) = self._writer.execute("PRAGMA user_version").fetchone()
-            if version == 0:
+            self._version()
+            self._writer.execute("PRAGMA journal_mode = WAL")
+            # Two processes may open a new store at once: look again inside the transaction.
+            self._writer.execute("BEGIN IMMEDIATE")
+            if self._version() == 0:
                 for statement in SCHEMA.split(";"):
                     self._writer.execute(statement)
                 self._writer.execute(f"PRAGMA user_version = {VERSION}")
-            elif version != VERSION:
-                age = "an older" if version < VERSION else "a newer"
-                raise StoreError(
-                    f"{self.path}: written by {age} kickwheel (store version {version}, this one "
-                    f"reads {VERSION}). Use that version, or move the folder away to start anew; "
-                    "it was left as it is."
-                )
             self._writer.execute("COMMIT")
         except BaseException:
-            self._writer.execute("ROLLBACK")
             self.close()
             raise
+
+    def _version(self) -> int:
+        (version,) = self._writer.execute("PRAGMA user_version").fetchone()
+        if version not in (0, VERSION):
+            age = "an older" if version < VERSION else "a newer"
+            raise StoreError(
+                f"{self.path}: written by {age} kickwheel (store version {version}, this one reads "
+                f"{VERSION}). Use that version, or move the folder away to start anew; it was left "
+                "as it is."
+            )
+        return int(version)
 
 
 def _told(error: sqlite3.Error, path: Path) -> StoreError:

@@ -1,0 +1,62 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help setup setup-demo fix check test test-fast demo docs bench
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/bin/python:
+	@command -v git >/dev/null || { echo "git is missing: install it (Debian: apt-get install git)"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo "Python 3.11 or newer is missing: install it, or name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "Python's venv is missing: install it (Debian: apt-get install python3-venv)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# torch first: a plain torch would bring gigabytes of CUDA libraries to machines without a GPU.
+$(VENV)/.torch: | $(VENV)/bin/python
+	$(BIN)/pip install -q "torch==2.13.0" || $(BIN)/pip install -q "torch>=2.7"
+	@touch $@
+
+$(VENV)/.demo: pyproject.toml | $(VENV)/.torch
+	$(BIN)/pip install -q -e '.[local,tune,curate]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/.torch
+	$(BIN)/pip install -q -e '.[dev]'
+	@touch $@ $(VENV)/.demo
+
+setup: $(VENV)/.dev ## install everything that developing needs into .venv
+
+setup-demo: $(VENV)/.demo
+
+fix: setup ## format, and mend what can be mended by itself
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/kickwheel schema > docs/app.schema.json
+
+check: setup ## style, types, imports, and that generated files are fresh
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/kickwheel schema | diff - docs/app.schema.json || { echo "docs/app.schema.json is stale: make fix"; exit 1; }
+
+test: setup ## run all tests
+	$(BIN)/pytest --cov --cov-report=term:skip-covered
+
+test-fast: setup ## run the tests that need no model
+	$(BIN)/pytest -m "not slow" -q
+
+demo: setup-demo ## turn the flywheel once on the concierge blueprint
+	$(BIN)/kickwheel turn blueprints/concierge $(if $(FULL),--full)
+
+docs: setup ## write the generated reference pages
+	$(BIN)/kickwheel schema > docs/app.schema.json
+
+bench: setup ## measure ourselves beside peers; prints versions, machine and load
+	@for script in bench/*.py; do $(BIN)/python $$script || exit 1; done

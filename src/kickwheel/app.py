@@ -1,0 +1,399 @@
+"""One YAML file, checked and opened: names become live objects.
+
+The only place where parts meet. `check_app` tells all mistakes of a file at once; `open_app` opens
+what is asked for and all that it needs, in order, and closes it in reverse.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, cast
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from kickwheel.core.config import Document, check, read_yaml
+from kickwheel.core.errors import ConfigError, KickwheelError, Mistake, UsageError
+from kickwheel.core.plugins import Context, Name, Part, kinds, load, nearest
+from kickwheel.core.store import Store, open_store
+from kickwheel.models.chat import Model
+from kickwheel.trace.record import Recorder
+from kickwheel.trace.store import Traces
+
+P = TypeVar("P", bound=Part)
+
+SHELVES = ("models", "tools", "agents")
+"""Shelves in the order in which their parts are opened."""
+
+
+class Section(BaseModel):
+    """A section of the file with fixed keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Auth(Section):
+    """Who may call: everybody with the key."""
+
+    kind: Literal["key"] = "key"
+    key: SecretStr | None = None
+    """The API key; by default that of the environment's KICKWHEEL_API_KEY."""
+
+
+class Serve(Section):
+    """How `kickwheel serve` listens."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; other than loopback only with a key."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    """Port to listen on; 0 takes a free one."""
+    auth: Auth = Auth()
+
+    def key(self) -> str | None:
+        """The key that callers must show; `None` where there is none."""
+        if self.auth.key is not None:
+            return self.auth.key.get_secret_value()
+        return os.environ.get("KICKWHEEL_API_KEY") or None
+
+
+class Curate(Section):
+    """How traffic becomes a dataset."""
+
+    test: Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Questions that are kept unseen for the comparison: a number, or a share."""
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    """Share of the rest that decides when to stop and which form of the prompt is best."""
+    near: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """Likeness from which two questions are near-duplicates: Jaccard of character 5-grams."""
+
+
+class Tune(Section):
+    """How the adapter is made; what is not set is decided by the data and the machine."""
+
+    minutes: Annotated[float, Field(gt=0)] = 5.5
+    """Training time at most."""
+    epochs: Annotated[int, Field(gt=0)] | None = None
+    """Passes over the training examples at most; by default as many as fit into the time."""
+    rank: Annotated[int, Field(gt=0, le=256)] | None = None
+    """Rank of the update: higher learns more and costs more."""
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Peak rate of the schedule."""
+    batch_size: Annotated[int, Field(gt=0)] | None = None
+    """Examples a step."""
+    prompt: Literal["auto", "full", "signatures", "none"] = "auto"
+    """What the specialist's prompt says of the tools; `auto` lets validation decide."""
+    seed: int = 0
+    """Seed of everything random."""
+
+
+class Evaluate(Section):
+    """What the specialist is compared with, and on how many questions."""
+
+    full_prompt: Annotated[int, Field(ge=0)] | None = None
+    """Test questions put to the slow base with its full prompt, drawn by hash; by default all."""
+    shots: Annotated[int, Field(ge=1, le=20)] = 3
+    """Examples retrieved for each question of the few-shot contestant."""
+    judge: str | None = None
+    """Model that judges free text; it is reported, and gates only once people agree with it."""
+
+
+class Gate(Section):
+    """What a candidate must show before it replaces the incumbent."""
+
+    metric: Literal["right", "right_tool", "right_call", "similarity"] = "right"
+    """What is compared; `right_call` is `right` where answers are calls."""
+    kind: Literal["superiority", "non-inferiority"] = "superiority"
+    """Superiority: better by more than the margin. Non-inferiority: not worse by the margin."""
+    margin: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share, 0 to 1, that the paired difference's lower bound must clear."""
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    """Confidence of the interval."""
+    minimum: Annotated[int, Field(ge=1)] = 30
+    """Test questions at least."""
+
+
+class Flywheel(Section):
+    """One loop from traffic to a promoted specialist."""
+
+    model: str
+    """Which of `models` becomes the specialist; it must be of kind `local` with a ref."""
+    agent: str | None = None
+    """Whose traffic is used; by default all traffic in the store."""
+    training_type: Literal["lora", "sft"] = "lora"
+    """`lora`, or NeMo's `sft` together with `finetuning_type: lora`."""
+    finetuning_type: Literal["lora"] | None = None
+    traffic: tuple[str, ...] = ()
+    """Files that are imported before a turn, or `module:function` of a function that writes one
+    into the folder it is given and returns its path."""
+    curate: Curate = Curate()
+    tune: Tune = Tune()
+    evaluate: Evaluate = Evaluate()
+    gate: Gate = Gate()
+
+    @model_validator(mode="after")
+    def _known_type(self) -> "Flywheel":
+        if self.training_type == "sft" and self.finetuning_type != "lora":
+            raise ValueError(
+                "training_type: sft is understood with finetuning_type: lora; "
+                "training of all weights is not offered"
+            )
+        return self
+
+
+class AppFile(Section):
+    """The whole file."""
+
+    models: Mapping[str, Any] = Field(default_factory=dict)
+    """What answers a prompt."""
+    tools: Mapping[str, Any] = Field(default_factory=dict)
+    """What agents can do."""
+    agents: Mapping[str, Any] = Field(default_factory=dict)
+    """Who does the work."""
+    serve: Serve = Serve()
+    flywheel: Flywheel | None = None
+    store: Path = Path(".kickwheel")
+    """Folder of traces, datasets, adapters and reports; relative to the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A file that was checked: every part a valid object, every name leads somewhere."""
+
+    file: Path
+    config: AppFile
+    parts: Mapping[tuple[str, str], Part]
+
+    @property
+    def folder(self) -> Path:
+        """The folder that relative paths in the file start from."""
+        return self.file.parent
+
+    @property
+    def store(self) -> Path:
+        """The folder of the store."""
+        return self.folder / self.config.store
+
+    @property
+    def loop(self) -> Flywheel:
+        """The flywheel section.
+
+        Raises:
+            UsageError: the file has none.
+        """
+        if self.config.flywheel is None:
+            raise UsageError(
+                f"{self.file}: has no flywheel section. Add one, for example\n"
+                "flywheel: {model: specialist, training_type: lora}"
+            )
+        return self.config.flywheel
+
+
+@dataclass(slots=True)
+class App:
+    """An open app."""
+
+    plan: Plan
+    store: Store
+    traces: Traces
+    recorder: Recorder
+    live: dict[tuple[str, str], Any] = field(default_factory=dict)
+
+    def model(self, name: str) -> Model:
+        """The open model or agent of that name: both answer in the same way.
+
+        Raises:
+            UsageError: there is none; the text names the nearest.
+        """
+        for shelf in ("agents", "models"):
+            if (shelf, name) in self.live:
+                return cast(Model, self.live[shelf, name])
+        known = {n for s, n in self.live if s in ("agents", "models")}
+        raise UsageError(f'no agent or model named "{name}". {nearest(name, known)}')
+
+
+def check_app(path: Path) -> Plan:
+    """The app that the file (or the folder's `app.yml`) describes.
+
+    Raises:
+        ConfigError: the file has mistakes; all of them are told, each with line and column.
+    """
+    document = read_yaml(path / "app.yml" if path.is_dir() else path)
+    mistakes: list[Mistake] = []
+    config = check(document, (), document.data, AppFile, mistakes)
+    parts: dict[tuple[str, str], Part] = {}
+    for shelf in SHELVES:
+        entries = document.data.get(shelf)
+        if isinstance(entries, Mapping):
+            for name, options in entries.items():
+                part = _part(document, shelf, str(name), options, mistakes)
+                if part is not None:
+                    parts[shelf, str(name)] = part
+    _check_names(document, parts, mistakes)
+    if config is not None and config.flywheel is not None:
+        _check_flywheel(document, config.flywheel, mistakes)
+    if mistakes or config is None:
+        raise ConfigError(sorted(mistakes, key=lambda m: (m.line, m.column)))
+    return Plan(document.file.resolve(), config, parts)
+
+
+@asynccontextmanager
+async def open_app(
+    path: Path | Plan, *, only: Collection[str] | None = None
+) -> AsyncGenerator[App]:
+    """The app, open.
+
+    Args:
+        path: the file, its folder, or what `check_app` made of it.
+        only: names of the models and agents that are wanted; what they need is opened too.
+    Raises:
+        ConfigError: the file has mistakes.
+        KickwheelError: a part does not open; the text names it.
+    """
+    plan = path if isinstance(path, Plan) else check_app(path)
+    async with AsyncExitStack() as stack:
+        store = stack.enter_context(open_store(plan.store))
+        traces = Traces(store)
+        recorder = stack.enter_context(Recorder(traces))
+        app = App(plan, store, traces, recorder)
+        share = _sharing(stack)
+        for shelf, name in _order(plan, only):
+            context = Context(name, plan.folder, store, app.live, share=share)
+            try:
+                app.live[shelf, name] = await stack.enter_async_context(
+                    plan.parts[shelf, name].open(context)
+                )
+            except KickwheelError as error:
+                error.add_note(f"while opening {shelf}.{name} of {plan.file}")
+                raise
+        yield app
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema of the file, with every kind that is installed."""
+    whole = AppFile.model_json_schema()
+    for shelf in SHELVES:
+        parts = [
+            (kind, load(shelf, kind, Path()).model_json_schema()) for kind in sorted(kinds(shelf))
+        ]
+        for kind, part in parts:
+            part["properties"]["kind"] = {"const": kind}
+            part.setdefault("required", []).append("kind")
+        code = {
+            "type": "object",
+            "properties": {"kind": {"type": "string", "pattern": ":"}},
+            "required": ["kind"],
+            "description": "A class of your own, `package.module:Class`.",
+        }
+        whole["properties"][shelf]["additionalProperties"] = {
+            "anyOf": [*(part for _, part in parts), code]
+        }
+    whole["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    whole["title"] = "kickwheel app file"
+    return whole
+
+
+def _part(
+    document: Document, shelf: str, name: str, options: object, mistakes: list[Mistake]
+) -> Part | None:
+    where = (shelf, name)
+    if isinstance(options, str):
+        options = {"kind": options}
+    if not isinstance(options, Mapping) or not isinstance(options.get("kind"), str):
+        known = ", ".join(sorted(kinds(shelf)))
+        what = f'"kind" is missing: one of {known}, or package.module:Class'
+        mistakes.append(document.mistake(where, what))
+        return None
+    try:
+        kind = load(shelf, options["kind"], document.file.parent.resolve())
+    except UsageError as error:
+        mistakes.append(document.mistake((*where, "kind"), str(error)))
+        return None
+    return check(document, where, options, kind, mistakes)
+
+
+def needs(part: Part) -> list[tuple[tuple[str | int, ...], str, str]]:
+    """The names of other parts that a part holds: (key, shelf, name)."""
+    found: list[tuple[tuple[str | int, ...], str, str]] = []
+    for key, info in type(part).model_fields.items():
+        shelf = next((m.shelf for m in info.metadata if isinstance(m, Name)), None)
+        value = getattr(part, key)
+        if shelf is None or value is None:
+            continue
+        if isinstance(value, str):
+            found.append(((key,), shelf, value))
+        else:
+            found += [((key, i), shelf, name) for i, name in enumerate(value)]
+    return found
+
+
+def _check_names(
+    document: Document, parts: Mapping[tuple[str, str], Part], mistakes: list[Mistake]
+) -> None:
+    for (shelf, name), part in parts.items():
+        for key, other, wanted in needs(part):
+            named = document.data.get(other) or {}
+            if wanted not in named:
+                what = f'no {other[:-1]} named "{wanted}". {nearest(wanted, named)}'
+                mistakes.append(document.mistake((shelf, name, *key), what))
+
+
+def _check_flywheel(document: Document, loop: Flywheel, mistakes: list[Mistake]) -> None:
+    for key, shelf, wanted in (
+        ("model", "models", loop.model),
+        ("agent", "agents", loop.agent),
+    ):
+        named = document.data.get(shelf) or {}
+        if wanted is not None and wanted not in named:
+            what = f'no {shelf[:-1]} named "{wanted}". {nearest(wanted, named)}'
+            mistakes.append(document.mistake(("flywheel", key), what))
+    model = (document.data.get("models") or {}).get(loop.model)
+    if isinstance(model, Mapping) and not model.get("adapter"):
+        what = f'has no "adapter": name the ref that a promotion moves, like app/{loop.model}'
+        mistakes.append(document.mistake(("models", loop.model), what))
+
+
+def _order(plan: Plan, only: Collection[str] | None) -> list[tuple[str, str]]:
+    """Parts in the order to open: what a part needs comes before it."""
+    ordered: list[tuple[str, str]] = []
+    opening: list[tuple[str, str]] = []
+
+    def visit(key: tuple[str, str]) -> None:
+        if key in ordered:
+            return
+        if key in opening:
+            circle = " → ".join(f"{s}.{n}" for s, n in [*opening, key])
+            raise UsageError(f"{plan.file}: parts need each other in a circle: {circle}")
+        opening.append(key)
+        for _, shelf, name in needs(plan.parts[key]):
+            visit((shelf, name))
+        opening.pop()
+        ordered.append(key)
+
+    wanted = [k for k in plan.parts if only is None or (k[0] != "tools" and k[1] in only)]
+    if only is not None:
+        known = {name for shelf, name in plan.parts if shelf != "tools"}
+        for name in only:
+            if name not in known:
+                raise UsageError(
+                    f'{plan.file}: no agent or model named "{name}". {nearest(name, known)}'
+                )
+    for key in sorted(wanted, key=lambda k: SHELVES.index(k[0])):
+        visit(key)
+    return ordered
+
+
+def _sharing(
+    stack: AsyncExitStack,
+) -> Callable[[Any, Callable[[], AbstractAsyncContextManager[Any]]], Any]:
+    shared: dict[Any, Any] = {}
+    lock = asyncio.Lock()
+
+    async def share(key: Any, make: Callable[[], AbstractAsyncContextManager[Any]]) -> Any:
+        async with lock:
+            if key not in shared:
+                shared[key] = await stack.enter_async_context(make())
+            return shared[key]
+
+    return share

@@ -1,0 +1,31 @@
+"""`kickwheel init`"""
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("blueprint", required=False)
+@click.option(
+    "--traffic",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Chat JSONL of your own to make the project around.",
+)
+@click.option(
+    "--into", type=click.Path(path_type=Path), help="Folder to make; by default named for it."
+)
+def command(blueprint: str | None, traffic: Path | None, into: Path | None) -> None:
+    """Make a project around BLUEPRINT, or around --traffic of your own.
+
+    Without either it lists the blueprints.
+    """
+    from kickwheel.flywheel.start import blueprints, init
+
+    if blueprint is None and traffic is None:
+        for name, about in blueprints().items():
+            click.echo(f"{name:12} {about}")
+        click.echo("\nkickwheel init NAME, or kickwheel init --traffic chats.jsonl")
+        return
+    folder = init(blueprint=blueprint, traffic=traffic, into=into)
+    click.echo(f"{folder / 'app.yml'} is ready. Next:\n  kickwheel turn {folder}")

@@ -1,0 +1,95 @@
+"""What a terminal shows: tables, progress, and JSON for programs."""
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+app_argument = click.argument(
+    "app", type=click.Path(exists=True, path_type=Path), default=Path(), metavar="[APP]"
+)
+"""The app file, or the folder that holds `app.yml`; by default the current folder."""
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+
+
+def show_json(value: object) -> None:
+    """The record or plain value as indented JSON on standard output."""
+    import msgspec
+
+    click.echo(msgspec.json.format(msgspec.json.encode(value)).decode())
+
+
+def table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> str:
+    """Aligned columns under a header; numbers to the right."""
+    cells = [[str(cell) for cell in row] for row in rows]
+    widths = [
+        max(len(column), *(len(row[i]) for row in cells)) if cells else len(column)
+        for i, column in enumerate(header)
+    ]
+    right = [all(_is_number(row[i]) for row in cells) for i in range(len(header))]
+
+    def line(values: Sequence[str]) -> str:
+        aligned = (
+            value.rjust(width) if to_right else value.ljust(width)
+            for value, width, to_right in zip(values, widths, right, strict=True)
+        )
+        return "  ".join(aligned).rstrip()
+
+    rule = "  ".join("─" * width for width in widths)
+    return "\n".join([line(list(header)), rule, *(line(row) for row in cells)])
+
+
+class Progress:
+    """One line that is rewritten; on anything but a terminal a line every ten seconds."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self._terminal = sys.stderr.isatty()
+        self._started = self._shown = time.monotonic()
+        self._drawn = 0.0
+
+    def update(self, done: float, total: float, note: str = "") -> None:
+        """Shows `done` of `total`, with a note behind."""
+        now = time.monotonic()
+        last = done >= total
+        if now - self._drawn < (0.1 if self._terminal else 10.0) and not last:
+            return
+        self._drawn = now
+        share = min(1.0, done / total) if total else 1.0
+        if self._terminal:
+            full = round(share * 24)
+            bar = "█" * full + "░" * (24 - full)
+            click.echo(f"\r\033[K{self.title} {bar} {share:4.0%}  {note}", nl=False, err=True)
+        else:
+            click.echo(f"{self.title} {share:4.0%}  {note}", err=True)
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        if self._terminal:
+            click.echo("\r\033[K", nl=False, err=True)
+        click.echo(text, err=True)
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Progress]:
+    """Progress of long work on standard error, gone when the block ends."""
+    shown = Progress(title)
+    try:
+        yield shown
+    finally:
+        if sys.stderr.isatty():
+            click.echo("\r\033[K", nl=False, err=True)
+
+
+def _is_number(cell: str) -> bool:
+    return bool(cell) and cell.strip("%+-.,0123456789 s×[]–").strip() == ""
+
+
+def plain(value: Any) -> str:
+    """A short word for a value in a table."""
+    return "–" if value is None else str(value)

@@ -1,0 +1,83 @@
+"""A project to start from: a blueprint's copy, or an app file around traffic of one's own."""
+
+import re
+import shutil
+from pathlib import Path
+
+import kickwheel
+from kickwheel.core.errors import UsageError
+from kickwheel.core.files import write_whole
+from kickwheel.core.plugins import nearest
+
+_OWN = """\
+# Made by `kickwheel init` around {traffic}.
+models:
+  specialist:
+    kind: local
+    base: smollm2-135m
+    adapter: {name}/specialist      # a ref: whatever was promoted last
+
+flywheel:
+  model: specialist
+  training_type: lora
+  traffic: [traffic.jsonl]
+  gate: {{metric: right, margin: 0.0, confidence: 0.95}}
+"""
+
+
+def blueprints() -> dict[str, str]:
+    """The blueprints that come with kickwheel, each with the first line of its README."""
+    return {
+        folder.name: _about(folder)
+        for folder in sorted(_shelf().iterdir())
+        if (folder / "app.yml").exists()
+    }
+
+
+def init(
+    *, blueprint: str | None = None, traffic: Path | None = None, into: Path | None = None
+) -> Path:
+    """The folder of a new project.
+
+    Args:
+        blueprint: name of one of `blueprints()` to copy.
+        traffic: chat JSONL (answers may be calls, JSON, labels or free text) to make it around.
+        into: the folder; by default named for the blueprint or the file.
+    Raises:
+        UsageError: no such blueprint, both or neither given, or the folder is not empty.
+    """
+    if (blueprint is None) == (traffic is None):
+        raise UsageError("name either a blueprint or a file of traffic")
+    if blueprint is not None:
+        if blueprint not in blueprints():
+            raise UsageError(f'no blueprint "{blueprint}". {nearest(blueprint, blueprints())}')
+        folder = _empty(into or Path(blueprint))
+        hidden = shutil.ignore_patterns(".*", "__pycache__")
+        shutil.copytree(_shelf() / blueprint, folder, dirs_exist_ok=True, ignore=hidden)
+        return folder
+    assert traffic is not None
+    name = re.sub(r"[^a-z0-9]+", "-", traffic.stem.lower()).strip("-") or "project"
+    folder = _empty(into or Path(name))
+    shutil.copyfile(traffic, folder / "traffic.jsonl")
+    write_whole(folder / "app.yml", _OWN.format(traffic=traffic.name, name=name))
+    write_whole(folder / ".gitignore", ".kickwheel/\n")
+    return folder
+
+
+def _shelf() -> Path:
+    package = Path(kickwheel.__file__).parent
+    inside = package / "blueprints"
+    return inside if inside.exists() else package.parents[1] / "blueprints"
+
+
+def _about(folder: Path) -> str:
+    readme = folder / "README.md"
+    lines = readme.read_text(encoding="utf-8").splitlines() if readme.exists() else []
+    return next((line for line in lines if line and not line.startswith("#")), "")
+
+
+def _empty(folder: Path) -> Path:
+    if folder.exists() and any(folder.iterdir()):
+        raise UsageError(f"{folder} is there and not empty. Choose another with --into.")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
