@@ -6,6 +6,7 @@ what is asked for and all that it needs, in order, and closes it in reverse.
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,8 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from kickwheel.core.config import Document, check, read_yaml
 from kickwheel.core.errors import ConfigError, KickwheelError, Mistake, UsageError
+from kickwheel.core.files import home
 from kickwheel.core.plugins import Context, Name, Part, kinds, load, nearest
 from kickwheel.core.store import Store, open_store
+from kickwheel.core.store.files import verify
 from kickwheel.models.chat import Model
 from kickwheel.trace.record import Recorder
 from kickwheel.trace.store import Traces
@@ -164,16 +167,13 @@ class Plan:
     file: Path
     config: AppFile
     parts: Mapping[tuple[str, str], Part]
+    store: Path
+    """The folder of the store."""
 
     @property
     def folder(self) -> Path:
         """The folder that relative paths in the file start from."""
         return self.file.parent
-
-    @property
-    def store(self) -> Path:
-        """The folder of the store."""
-        return self.folder / self.config.store
 
     @property
     def loop(self) -> Flywheel:
@@ -214,11 +214,19 @@ class App:
 
 
 def check_app(path: Path) -> Plan:
-    """The app that the file (or the folder's `app.yml`) describes.
+    """The app that the file, the folder's `app.yml`, or a snapshot describes.
+
+    A snapshot is checked byte by byte; its store is under KICKWHEEL_HOME, so that it stays as it is.
 
     Raises:
         ConfigError: the file has mistakes; all of them are told, each with line and column.
+        StoreError: a byte of the snapshot was changed.
     """
+    snapshot = (path / "snapshot.json").exists()
+    if snapshot:
+        verify(path)
+        sys.dont_write_bytecode = True
+        path = path / "app"
     document = read_yaml(path / "app.yml" if path.is_dir() else path)
     mistakes: list[Mistake] = []
     config = check(document, (), document.data, AppFile, mistakes)
@@ -235,7 +243,11 @@ def check_app(path: Path) -> Plan:
         _check_flywheel(document, config.flywheel, mistakes)
     if mistakes or config is None:
         raise ConfigError(sorted(mistakes, key=lambda m: (m.line, m.column)))
-    return Plan(document.file.resolve(), config, parts)
+    file = document.file.resolve()
+    store = file.parent / config.store
+    if snapshot:
+        store = home() / "snapshots" / file.parents[1].name
+    return Plan(file, config, parts, store)
 
 
 @asynccontextmanager

@@ -80,6 +80,13 @@ def only_one(path: Path, doing: str) -> Iterator[None]:
         yield
 
 
+def home() -> Path:
+    """Where models and other things that outlive an app are kept: KICKWHEEL_HOME, by default
+    `~/.cache/kickwheel`."""
+    named = os.environ.get("KICKWHEEL_HOME")
+    return Path(named) if named else Path.home() / ".cache" / "kickwheel"
+
+
 def sha256(path: Path) -> str:
     """SHA-256 of the file's bytes, 64 hex digits."""
     with path.open("rb") as file:

@@ -1,23 +1,27 @@
 """The moment to deploy: content-addressed, immutable."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from kickwheel.records.adapter import PromptForm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """The folder beside this record holds all that serving needs but the base itself."""
+    """The folder beside this record holds all that serving needs but the base itself.
 
-    name: str
+    `app/` the application, `adapter/` the weights, `report/` the proof, `sbom.cdx.json` what it is
+    made of, `manifest.json` the SHA-256 of every file.
+    """
+
+    ref: str
     """The ref that it was made for, `concierge/specialist`."""
+    model: str
+    """The name in the app file that the adapter answers under."""
     base: str
     base_sha256: str
     adapter: str
+    """Id of the adapter."""
     form: PromptForm
     report: str
-    files: Mapping[str, str] = field(default_factory=dict)
-    """Path inside the folder → SHA-256 of its bytes."""
-    time_ns: int = 0
+    """Id of the report."""
     version: int = 1
