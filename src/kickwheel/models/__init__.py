@@ -1,6 +1,7 @@
 """What answers a prompt.
 
 chat     what is asked of a model and what comes back
+observed the same, noted in the trace
 client   `kind: openai`, anything that speaks OpenAI's protocol
 engines  model servers that we run: `local` (llama.cpp), `vllm`
 catalog  base models by name: got, checked, kept
