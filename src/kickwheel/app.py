@@ -190,6 +190,16 @@ class Plan:
         return self.config.flywheel
 
 
+@dataclass(frozen=True, slots=True)
+class Trainable:
+    """A model that can be tuned."""
+
+    base: str
+    """Name of the base, as the catalog takes it."""
+    adapter: str
+    """The ref that a promotion moves."""
+
+
 @dataclass(slots=True)
 class App:
     """An open app."""
@@ -211,6 +221,37 @@ class App:
                 return cast(Model, self.live[shelf, name])
         known = {n for s, n in self.live if s in ("agents", "models")}
         raise UsageError(f'no agent or model named "{name}". {nearest(name, known)}')
+
+
+def default(plan: Plan) -> str:
+    """The agent or model that answers where nobody is named.
+
+    Raises:
+        UsageError: there are several, and the file does not say which.
+    """
+    loop = plan.config.flywheel
+    if loop is not None:
+        return loop.agent or loop.model
+    for shelf in ("agents", "models"):
+        names = [name for s, name in plan.parts if s == shelf]
+        if len(names) == 1:
+            return names[0]
+        if names:
+            raise UsageError(f"{plan.file}: name one of {', '.join(names)}")
+    raise UsageError(f"{plan.file}: has neither agents nor models")
+
+
+def trained(plan: Plan) -> Trainable:
+    """The model that the flywheel tunes: its base, and the ref that a promotion moves.
+
+    Raises:
+        UsageError: the file has no flywheel, or its model names no adapter ref.
+    """
+    part = plan.parts["models", plan.loop.model]
+    base, adapter = getattr(part, "base", None), getattr(part, "adapter", None)
+    if not isinstance(base, str) or not isinstance(adapter, str):
+        raise UsageError(f"{plan.file}: models.{plan.loop.model} needs a base and an adapter ref")
+    return Trainable(base, adapter)
 
 
 def check_app(path: Path) -> Plan:

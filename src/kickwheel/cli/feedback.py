@@ -1,0 +1,26 @@
+"""`kickwheel feedback`"""
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("trace")
+@click.argument("verdict", type=click.Choice(["good", "bad"]))
+@click.option("--answer", help="The answer that would have been right, as text.")
+@click.option(
+    "--call", help='The call that would have been right: {"name": …, "arguments": {…}} as JSON.'
+)
+@click.option("--note", default="", help="Why.")
+@click.option(
+    "--app", type=click.Path(exists=True, path_type=Path), default=Path(), help="App of the trace."
+)
+def command(
+    trace: str, verdict: str, answer: str | None, call: str | None, note: str, app: Path
+) -> None:
+    """Say of TRACE (its id, or how it begins) whether the answer was good or bad."""
+    from kickwheel.flywheel.traffic import feedback
+
+    identity = feedback(trace, verdict, app=app, answer=answer, call=call, note=note)
+    click.echo(f"trace {identity[:12]}: {verdict}, noted")

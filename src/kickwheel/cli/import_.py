@@ -1,0 +1,34 @@
+"""`kickwheel import`"""
+
+from pathlib import Path
+
+import click
+
+from kickwheel.cli.show import json_option, progress, show_json
+
+
+@click.command()
+@click.argument("traffic", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--app",
+    type=click.Path(exists=True, path_type=Path),
+    default=Path(),
+    help="App whose store takes the traces; by default app.yml of this folder.",
+)
+@click.option("--workload", help="Whose traffic it is, where the file does not say.")
+@json_option
+def command(traffic: Path, app: Path, workload: str | None, as_json: bool) -> None:
+    """Land TRAFFIC as traces: OpenAI chat JSONL, the fine-tuning form, or Data Flywheel records.
+
+    Broken lines are named and kept aside; above 10 % of lines nothing lands. The same file again
+    adds nothing.
+    """
+    from kickwheel.flywheel.traffic import import_
+
+    with progress(f"import {traffic.name}") as bar:
+        landed = import_(traffic, app, workload=workload, on_progress=bar.update)
+    if as_json:
+        show_json(landed)
+        return
+    for line in landed.told():
+        click.echo(line)

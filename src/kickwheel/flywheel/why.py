@@ -1,0 +1,127 @@
+"""The way back from an example, an answer or a trace, and on to every adapter made from it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from kickwheel.app import check_app
+from kickwheel.core.errors import UsageError
+from kickwheel.core.store import Store, open_store
+from kickwheel.records import Adapter, Dataset, Dropped, Example, Outcome, Report, Trace, wire
+from kickwheel.trace.store import Traces
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stay:
+    """An example in one dataset, and what came of it there."""
+
+    dataset: str
+    example: Example
+    adapters: tuple[str, ...]
+    """Adapters tuned on that dataset: it was learned from only where the split is `train`."""
+    outcomes: tuple[tuple[str, Outcome], ...]
+    """What contestants answered to it, each with the id of the report."""
+    verdicts: tuple[tuple[str, str], ...]
+    """What the gate said of each report on that dataset."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """All that is known of one trace."""
+
+    trace: Trace
+    stays: tuple[Stay, ...]
+    dropped: tuple[tuple[str, Dropped], ...]
+    """Datasets that it did not get into, with step and reason."""
+    refs: tuple[tuple[str, str], ...]
+    """Refs that point at one of the adapters now."""
+
+
+def why(identity: str, app: Path = Path()) -> Way:
+    """The way of a trace: its feedback, each curation, dataset, adapter and verdict.
+
+    Args:
+        identity: id of an example or a trace, or how it begins.
+        app: the app whose store is searched.
+    Raises:
+        UsageError: nothing begins so, or several do.
+    """
+    with open_store(check_app(app).store) as store:
+        datasets = list(_datasets(store))
+        trace = Traces(store).get(_trace_id(identity, datasets))
+        adapters = list(_adapters(store))
+        reports = list(_reports(store))
+        stays = tuple(
+            _stay(name, example, adapters, reports)
+            for name, dataset in datasets
+            for example in dataset.examples
+            if example.source == trace.id
+        )
+        mine = {f"adapter/{adapter}" for stay in stays for adapter in stay.adapters}
+        refs = ((ref, store.refs.read(ref)) for ref in store.refs.names())
+        return Way(
+            trace=trace,
+            stays=stays,
+            dropped=tuple(
+                (name, drop)
+                for name, dataset in datasets
+                for drop in dataset.dropped
+                if drop.trace == trace.id
+            ),
+            refs=tuple((ref, target) for ref, target in refs if target in mine and target),
+        )
+
+
+def _trace_id(identity: str, datasets: list[tuple[str, Dataset]]) -> str:
+    sources = {
+        example.source
+        for _, dataset in datasets
+        for example in dataset.examples
+        if example.id.startswith(identity)
+    }
+    if len(sources) > 1:
+        raise UsageError(f'several examples begin with "{identity}". Give more of the id.')
+    return sources.pop() if sources else identity
+
+
+def _stay(
+    dataset: str,
+    example: Example,
+    adapters: list[tuple[str, Adapter]],
+    reports: list[tuple[str, Report]],
+) -> Stay:
+    about = [(name, report) for name, report in reports if report.dataset == dataset]
+    return Stay(
+        dataset=dataset,
+        example=example,
+        adapters=tuple(name for name, adapter in adapters if adapter.dataset == dataset),
+        outcomes=tuple(
+            (name, outcome)
+            for name, report in about
+            for outcome in report.outcomes
+            if outcome.example == example.id
+        ),
+        verdicts=tuple(
+            (name, report.verdict.why) for name, report in about if report.verdict is not None
+        ),
+    )
+
+
+def _datasets(store: Store) -> Iterator[tuple[str, Dataset]]:
+    for name in store.artifacts.ids("dataset"):
+        path = store.artifacts.path("dataset", name) / "dataset.json"
+        yield name, wire.from_bytes(path.read_bytes(), Dataset)
+
+
+def _adapters(store: Store) -> Iterator[tuple[str, Adapter]]:
+    for name in store.artifacts.ids("adapter"):
+        path = store.artifacts.path("adapter", name) / "adapter.json"
+        yield name, wire.from_bytes(path.read_bytes(), Adapter)
+
+
+def _reports(store: Store) -> Iterator[tuple[str, Report]]:
+    for name in store.artifacts.ids("report"):
+        path = store.artifacts.path("report", name) / "report.json"
+        report = wire.from_bytes(path.read_bytes(), Report)
+        if report.verdict is not None:
+            yield name, report

@@ -1,0 +1,77 @@
+"""What comes with `import kickwheel`, and what does not."""
+
+import json
+import os
+import subprocess
+import sys
+from importlib.metadata import requires
+from pathlib import Path
+
+import kickwheel
+
+OUTSIDER = Path(__file__).parent / "outsider"
+HEAVY = ("torch", "transformers", "peft", "numpy", "gguf", "xllamacpp", "wordllama", "openai")
+
+
+def modules_after(code: str) -> set[str]:
+    ended = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys, json; print(json.dumps(list(sys.modules)))"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(json.loads(ended.stdout.splitlines()[-1]))
+
+
+def test_import_kickwheel_loads_nothing_but_itself() -> None:
+    loaded = {name for name in modules_after("import kickwheel") if name.startswith("kickwheel")}
+    assert loaded == {"kickwheel"}
+
+
+def test_help_loads_click_and_no_room() -> None:
+    code = "from kickwheel.cli import group\ngroup.main(['--help'], standalone_mode=False)"
+    loaded = modules_after(code)
+    assert not loaded & {*HEAVY, "pydantic", "msgspec", "aiohttp", "starlette", "sqlite3"}
+    ours = {name for name in loaded if name.startswith("kickwheel")}
+    assert ours == {"kickwheel", "kickwheel.cli"}
+
+
+def test_checking_and_opening_an_app_loads_nothing_heavy() -> None:
+    loaded = modules_after("import kickwheel.app, kickwheel.cli.check, kickwheel.cli.talk")
+    assert not loaded & set(HEAVY)
+
+
+def test_every_public_name_is_there_and_listed() -> None:
+    assert sorted(kickwheel.__all__) == sorted(kickwheel._HOMES)
+    for name in kickwheel.__all__:
+        assert getattr(kickwheel, name).__doc__
+    assert dir(kickwheel) == sorted(kickwheel.__all__)
+
+
+def test_the_base_install_asks_for_few_packages() -> None:
+    base = [line for line in requires("kickwheel") or [] if "extra ==" not in line]
+    assert len(base) <= 9
+
+
+def test_a_package_of_somebody_else_adds_kinds(tmp_path: Path) -> None:
+    (tmp_path / "app.yml").write_text(
+        "models: {polly: {kind: parrot, loud: true}}\ntools: {none: nothing}\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(OUTSIDER)}
+    asked = subprocess.run(
+        [sys.executable, "-m", "kickwheel.cli", "run", str(tmp_path), "hello"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    assert asked.stdout.startswith("HELLO\n"), asked.stderr
+    schema = subprocess.run(
+        [sys.executable, "-m", "kickwheel.cli", "schema"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=True,
+    )
+    assert '"parrot"' in schema.stdout
+    assert "Whether it shouts." in schema.stdout
