@@ -1,0 +1,15 @@
+"""What an agent can do.
+
+python   functions of one's own; signature and docstring are the schema
+
+tool      what a tool is, and what one call may cost
+calling   one call as a model wrote it: read, checked, run within limits, watched
+schema    JSON Schema as far as tools need it
+
+A tool gets arguments and gives text; it knows neither agent nor model.
+New kind: one file here, one entry point in pyproject.toml, one page in docs/tools/.
+"""
+
+from kickwheel.agents.tools.tool import InvalidArguments, Limits, Tool, Toolbox
+
+__all__ = ["InvalidArguments", "Limits", "Tool", "Toolbox"]
