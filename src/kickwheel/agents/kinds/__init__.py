@@ -1,0 +1,7 @@
+"""How an agent works: each kind its own way from a question to an answer.
+
+tool_loop   the model calls tools until it can answer
+
+Every kind tells its work in the events of `agents.events`, and answers like a model.
+New kind: one file here, one entry point in pyproject.toml, one page in docs/agents/.
+"""
