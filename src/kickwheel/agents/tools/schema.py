@@ -47,7 +47,7 @@ def mistakes(arguments: Mapping[str, Any], schema: Schema) -> list[str]:
         return _check_call(arguments, schema)
     except RecursionError:
         return ["the call's arguments are nested too deep"]
-    except (TypeError, ValueError, AttributeError):
+    except (TypeError, ValueError, AttributeError, LookupError):
         return []  # The schema breaks JSON Schema's own rules, so it cannot judge.
 
 
