@@ -146,3 +146,18 @@ def test_a_store_that_another_process_holds_is_told_and_nothing_is_lost(
             traces.add([a_trace(1)])
         other.execute("ROLLBACK")
         assert traces.add([a_trace(1)]) == 1
+
+
+def test_what_is_secret_never_reaches_the_store(store: Store, traces: Traces) -> None:
+    key = "sk-" + "a1" * 20
+    said = Message(role="user", content=f"mail ann@example.com, my key is {key}")
+    trace = a_trace(1)
+    root = replace(trace.spans[0], input=(said,), error=f"refused {key}")
+    traces.add([replace(trace, spans=(root,), feedback=(Feedback(verdict="bad", note=key),))])
+    traces.feedback(trace.id, Feedback(verdict="bad", note="ann@example.com"))
+    kept = traces.get(trace.id)
+    assert kept.spans[0].input[0].content == "mail <email_1>, my key is <key_1>"
+    rows = store.database.reader.execute("SELECT * FROM trace").fetchall()
+    rows += store.database.reader.execute("SELECT * FROM feedback").fetchall()
+    assert key not in repr(rows)
+    assert "ann@" not in repr(rows)

@@ -120,8 +120,8 @@ class _Noted:
 
     __slots__ = ("id", "recorder", "shift_ns", "spans", "workload")
 
-    def __init__(self, recorder: "Recorder", workload: str) -> None:
-        self.id = os.urandom(16).hex()
+    def __init__(self, recorder: "Recorder", workload: str, identity: str) -> None:
+        self.id = identity
         self.recorder = recorder
         self.workload = workload
         # Spans of one trace share a clock that does not jump.
@@ -178,14 +178,17 @@ class Recorder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def trace(self, workload: str, name: str, kind: SpanKind = "agent") -> OpenSpan:
+    def trace(
+        self, workload: str, name: str, kind: SpanKind = "agent", *, identity: str | None = None
+    ) -> OpenSpan:
         """The root span of a new trace; inside a trace that is open here, a span of that one.
 
         Args:
             workload: whose work it is; traces are listed and curated by it.
             name: the root span's name.
+            identity: the trace's id, 32 hex digits, where it must be known beforehand.
         """
-        return OpenSpan(kind, name, _Noted(self, workload))
+        return OpenSpan(kind, name, _Noted(self, workload, identity or os.urandom(16).hex()))
 
     def flush(self, timeout_s: float = 30.0) -> bool:
         """Waits until all that ended before this call is written or lost; `False` at timeout."""

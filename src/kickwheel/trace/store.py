@@ -1,7 +1,8 @@
 """Traces and what people said of them, in the store's database.
 
 A trace is written once and never changes; feedback is written beside it and joined when a trace is
-read. Lists are read from columns, never from the traces' bytes.
+read. Lists are read from columns, never from the traces' bytes. What is written passes
+`core.redact` here, so that no way into the store goes around it.
 """
 
 import sqlite3
@@ -11,6 +12,7 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
+from kickwheel.core import redact
 from kickwheel.core.errors import UsageError
 from kickwheel.core.store import Store
 from kickwheel.core.store.sqlite import Database
@@ -69,7 +71,7 @@ class Traces:
         """
         added = 0
         source = iter(traces)
-        while batch := [(_row(trace), trace.feedback) for trace in islice(source, BATCH)]:
+        while batch := [_row(redact.trace(trace)) for trace in islice(source, BATCH)]:
             added += self._database.write(partial(_insert, batch=batch))
         return added
 
@@ -133,7 +135,8 @@ class Traces:
             UsageError: there is no such trace, or several begin so.
         """
         trace = self.get(identity).id
-        self._database.write(lambda connection: _say(connection, trace, [feedback]))
+        said = redact.Redaction().feedback(feedback)
+        self._database.write(lambda connection: _say(connection, trace, [said]))
         return trace
 
     def count(self, workload: str | None = None) -> int:
@@ -183,12 +186,12 @@ def _say(connection: sqlite3.Connection, trace: str, feedback: Iterable[Feedback
     )
 
 
-def _row(trace: Trace) -> tuple[Any, ...]:
+def _row(trace: Trace) -> tuple[tuple[Any, ...], tuple[Feedback, ...]]:
     root = trace.spans[0]
     models = [span for span in trace.spans if span.kind == "model"]
     counted = models or [root]
     bare = replace(trace, feedback=()) if trace.feedback else trace
-    return (
+    row = (
         trace.id,
         trace.workload,
         trace.source,
@@ -202,6 +205,7 @@ def _row(trace: Trace) -> tuple[Any, ...]:
         _question(trace.spans),
         wire.to_bytes(bare),
     )
+    return row, trace.feedback
 
 
 def _named(spans: list[Span]) -> str:
