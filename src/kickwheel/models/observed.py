@@ -18,9 +18,7 @@ async def stream(model: Model, request: ChatRequest) -> AsyncGenerator[Delta]:
         ModelError: as `Model.stream`.
     """
     with span("model", model.name) as noted:
-        noted.input = request.messages
-        noted.tools = request.tools
-        _note_request(noted, model, request)
+        note_request(noted, model.name, request)
         started = time.perf_counter()
         collected = Collected()
         deltas = model.stream(request)
@@ -29,17 +27,20 @@ async def stream(model: Model, request: ChatRequest) -> AsyncGenerator[Delta]:
                 collected.add(delta)
                 yield delta
         finally:
-            _note_answer(noted, collected, started)
+            note_answer(noted, collected, started)
             # A model may give any iterator; those that can be closed stop their engine by it.
             close = getattr(deltas, "aclose", None)
             if close is not None:
                 await close()
 
 
-def _note_request(noted: OpenSpan, model: Model, request: ChatRequest) -> None:
+def note_request(noted: OpenSpan, name: str, request: ChatRequest) -> None:
+    """Notes what is asked of the model that is called `name`."""
+    noted.input = request.messages
+    noted.tools = request.tools
     attributes = noted.attributes
     attributes[genai.OPERATION] = "chat"
-    attributes[genai.REQUEST_MODEL] = model.name
+    attributes[genai.REQUEST_MODEL] = name
     if request.temperature is not None:
         attributes[genai.TEMPERATURE] = request.temperature
     if request.max_tokens is not None:
@@ -48,7 +49,8 @@ def _note_request(noted: OpenSpan, model: Model, request: ChatRequest) -> None:
         attributes[genai.SEED] = request.seed
 
 
-def _note_answer(noted: OpenSpan, collected: Collected, started: float) -> None:
+def note_answer(noted: OpenSpan, collected: Collected, started: float) -> None:
+    """Notes what came back; `started` is the `time.perf_counter()` of the request."""
     attributes = noted.attributes
     if collected.first is not None:
         attributes[genai.TIME_TO_FIRST_CHUNK_S] = collected.first - started
