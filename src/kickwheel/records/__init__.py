@@ -24,9 +24,12 @@ from kickwheel.records.dataset import (
 )
 from kickwheel.records.message import AcceptedCall, Message, Role, ToolCall, ToolSpec
 from kickwheel.records.report import (
+    Agreement,
     Contestant,
+    Mean,
     Outcome,
     Paired,
+    Question,
     Rate,
     Report,
     Verdict,
@@ -37,6 +40,7 @@ from kickwheel.records.trace import Feedback, Span, SpanKind, Trace
 __all__ = [
     "AcceptedCall",
     "Adapter",
+    "Agreement",
     "AnswerKind",
     "Cleanliness",
     "Contestant",
@@ -45,11 +49,13 @@ __all__ = [
     "Dropped",
     "Example",
     "Feedback",
+    "Mean",
     "Message",
     "Outcome",
     "Overlap",
     "Paired",
     "PromptForm",
+    "Question",
     "Rate",
     "Report",
     "Role",
