@@ -131,6 +131,26 @@ def date_format(schema: Schema) -> str | None:
     return found[0]
 
 
+def to_iso(text: str, wanted: str) -> str:
+    """The date as YYYY-MM-DD; text that is no date in the format `wanted` stays as it is."""
+    parts = re.split(r"[-/.]", wanted)
+    pattern = wanted.replace(".", r"\.")
+    for part in parts:
+        pattern = pattern.replace(part, rf"(?P<{part}>\d{{{len(part)}}})")
+    found = re.fullmatch(pattern, text)
+    return f"{found['YYYY']}-{found['MM']}-{found['DD']}" if found else text
+
+
+def from_iso(text: str, wanted: str) -> str:
+    """The date in the format `wanted`; text that is not YYYY-MM-DD stays as it is."""
+    found = _ISO.fullmatch(text)
+    if found is None:
+        return text
+    for part, digits in zip(("YYYY", "MM", "DD"), found.groups(), strict=True):
+        wanted = wanted.replace(part, digits)
+    return wanted
+
+
 # Text
 
 
@@ -152,7 +172,7 @@ def _literal(value: Any, schema: Schema) -> str:
     if isinstance(value, str):
         wanted = date_format(schema)
         if wanted is not None:
-            value = _to_iso(value, wanted)
+            value = to_iso(value, wanted)
         return value if _stands_bare(value, schema) else json.dumps(value, ensure_ascii=False)
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         value = int(value)
@@ -187,29 +207,11 @@ def _arguments(text: str, schema: Schema) -> dict[str, Any] | None:
 def _meant(text: str, schema: Schema) -> Any:
     if schema.get("type") == "string" and not text.startswith('"'):
         wanted = date_format(schema)
-        return text if wanted is None else _from_iso(text, wanted)
+        return text if wanted is None else from_iso(text, wanted)
     try:
         return json.loads(text)
     except ValueError:
         return text
-
-
-def _to_iso(text: str, wanted: str) -> str:
-    parts = re.split(r"[-/.]", wanted)
-    pattern = wanted.replace(".", r"\.")
-    for part in parts:
-        pattern = pattern.replace(part, rf"(?P<{part}>\d{{{len(part)}}})")
-    found = re.fullmatch(pattern, text)
-    return f"{found['YYYY']}-{found['MM']}-{found['DD']}" if found else text
-
-
-def _from_iso(text: str, wanted: str) -> str:
-    found = _ISO.fullmatch(text)
-    if found is None:
-        return text
-    for part, digits in zip(("YYYY", "MM", "DD"), found.groups(), strict=True):
-        wanted = wanted.replace(part, digits)
-    return wanted
 
 
 # Schemas

@@ -65,7 +65,8 @@ class Template:
             return self._render(turns, answer=True)
         if not whole.startswith(head) or not head:
             return self._render(turns, answer=True)
-        bos = self.bos if self.bos and head.startswith(self.bos + self.bos) else ""
+        # What begins a text is no part of the system turn.
+        bos = self.bos if "bos_token" in self.source and head.startswith(self.bos) else ""
         return bos + whole[len(head) :]
 
     def _render(self, turns: list[dict[str, Any]], *, answer: bool) -> str:

@@ -1,0 +1,534 @@
+"""The training run: starts, stops, goes on after a kill.
+
+LoRA (Hu et al., 2021) on every linear layer, through transformers and peft; the loss is that of the
+answer's tokens alone. What makes it fast on a CPU: bfloat16 where the processor has it, one
+autograd step for an adapted layer, logits only where an answer stands, batches of about equal
+lengths.
+"""
+
+import math
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from kickwheel.core.errors import DataError
+from kickwheel.core.files import write_whole
+from kickwheel.flywheel.tune import checkpoint
+from kickwheel.flywheel.tune.base import Base, open_base, packages
+from kickwheel.flywheel.tune.checkpoint import State
+from kickwheel.flywheel.tune.examples import Batch, batch, batches, parts, tokens_of
+from kickwheel.flywheel.tune.export import export
+from kickwheel.flywheel.tune.linear import fast_dtype, hasten
+from kickwheel.flywheel.tune.options import OnStep, Options, Progress
+from kickwheel.flywheel.tune.variation import Variation
+from kickwheel.records import Adapter, CurvePoint, Dataset, Example, PromptForm, wire
+
+_WARM_STEPS = 20
+_MEASURED_STEPS = 8
+"""After so many steps the time that one takes is known."""
+_PROBE_BATCHES = 24
+_PROBE_EXAMPLES = 32
+_PROBE_GAIN = 0.05
+"""A longer prompt must lower the validation loss by this share, or the shorter one stays."""
+
+
+def lora(
+    dataset: Dataset,
+    base: Path,
+    out: Path,
+    options: Options | None = None,
+    *,
+    base_name: str | None = None,
+    on_step: OnStep | None = None,
+) -> Adapter:
+    """Tunes an adapter on the dataset's training part and writes its files into `out`.
+
+    Started again on the same inputs it goes on from its last checkpoint, or returns the adapter
+    that it had finished.
+
+    Args:
+        dataset: its test part is not looked at.
+        base: a GGUF file, or a folder as transformers writes it.
+        out: gets `adapter_config.json`, `adapter_model.safetensors`, `adapter.gguf` and, last,
+            `adapter.json`, the record.
+        base_name: what the base is called in the record; by default its path.
+        on_step: told after each step how far the run is.
+    Raises:
+        DataError: there is too little to learn from, an example is longer than the base can see,
+            or there is no base.
+        MissingExtra: torch, transformers or peft is not installed.
+        StoreError: the disk is full; a checkpoint is still there.
+    """
+    options = options or Options()
+    versions = packages()
+    train, validation = parts(dataset, options.validation_examples)
+    with _threads(options.threads) as threads:
+        run = _Run(dataset, base, out, options, train, validation, on_step)
+        done = run.finished()
+        if done is not None:
+            return done
+        run.train()
+        config = {**asdict(options), **run.about(), "threads": threads, "versions": versions}
+        return run.finish(base_name or str(base), wire.digest(dataset), config)
+
+
+class _Run:
+    def __init__(
+        self,
+        dataset: Dataset,
+        base: Path,
+        out: Path,
+        options: Options,
+        train: Sequence[Example],
+        validation: Sequence[Example],
+        on_step: OnStep | None,
+    ) -> None:
+        self.options, self.out, self.on_step = options, out, on_step
+        self.train_part, self.validation_part = train, validation
+        precision = {"auto": fast_dtype, "float32": _float32, "bfloat16": _bfloat16}
+        self.dtype = precision[options.precision]()
+        self.base = open_base(base, self.dtype)
+        same_bits = {
+            **asdict(options),
+            "dataset": wire.digest([dataset.part("train"), dataset.part("validation")]),
+            "base": self.base.sha256,
+            "dtype": str(self.dtype),
+        }
+        for free in ("threads", "checkpoint_s"):
+            del same_bits[free]
+        self.id = wire.digest(same_bits)
+        self.checkpoint = out / "checkpoint.pt"
+        self.plan = out / "plan.json"
+
+    def finished(self) -> Adapter | None:
+        """The adapter, where this very run was already finished."""
+        try:
+            adapter = wire.from_bytes((self.out / "adapter.json").read_bytes(), Adapter)
+        except (OSError, ValueError):
+            return None
+        return adapter if adapter.config.get("run") == self.id else None
+
+    def train(self) -> None:
+        self.learner = _Learner(self.base, self.options, self.dtype)
+        self.form, spent = self._form()
+        rows = [tokens_of(e, self.base, self.form) for e in self.train_part]
+        self.validation = _in_batches(
+            [tokens_of(e, self.base, self.form) for e in self.validation_part]
+        )
+        self.tokens_per_example = sum(map(len, rows)) / len(rows)
+        whole = math.ceil(self.options.epochs * math.ceil(len(rows) / self.options.batch_size))
+        learner = self.learner
+        state = checkpoint.load(
+            self.checkpoint, self.id, learner.masters, learner.best, learner.optimizer
+        )
+        if state is None:
+            self.state = State(run=self.id, steps=whole, seconds=spent)
+        else:
+            self.state = state
+            learner.push()
+        self._loop(whole)
+        learner.take_best()
+
+    def about(self) -> dict[str, Any]:
+        """What the record says of the run beside its options."""
+        return {
+            "run": self.id,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "steps": self.state.step,
+            "examples": len(self.train_part),
+            "validation": len(self.validation_part),
+            "tokens_per_example": round(self.tokens_per_example, 1),
+            "seconds": round(self.state.seconds, 1),
+            "validation_loss": self.state.best,
+            "trainable": sum(p.numel() for p in self.learner.masters),
+            "targets": sorted(self.learner.targets),
+        }
+
+    def finish(self, base_name: str, dataset_id: str, config: dict[str, Any]) -> Adapter:
+        config["gguf"] = export(self.learner.for_export(base_name), self.base, self.out)
+        adapter = Adapter(
+            base=base_name,
+            base_sha256=self.base.sha256,
+            dataset=dataset_id,
+            form=self.form,
+            config=config,
+            curve=tuple(self.state.curve),
+        )
+        write_whole(self.out / "adapter.json", wire.to_bytes(adapter))
+        self.checkpoint.unlink(missing_ok=True)
+        self.plan.unlink(missing_ok=True)
+        return adapter
+
+    def _loop(self, whole: int) -> None:
+        options, state, learner = self.options, self.state, self.learner
+        variation = None
+        if options.variation > 0 and all(e.kind == "call" for e in self.train_part):
+            variation = Variation(self.train_part, options.variation)
+        source = batches(
+            self.train_part,
+            self.base,
+            self.form,
+            size=options.batch_size,
+            variation=variation,
+            seed=options.seed,
+            skip=state.step,
+        )
+        began, tokens, losses = time.perf_counter(), 0, [0.0]
+        before, first = state.seconds, state.step
+        saved = began
+        while state.step < state.steps and state.since_best < options.patience:
+            group = next(source)
+            loss = learner.step(group, self._rate())
+            state.step += 1
+            state.progress += (1 - state.progress) / (state.steps - state.step + 1)
+            losses = [*losses[-19:], loss] if losses != [0.0] else [loss]
+            tokens += group.tokens
+            now = time.perf_counter()
+            state.seconds = before + now - began
+            if state.progress * options.evaluations >= state.readings + 1 - 1e-9:
+                self._read(sum(losses) / len(losses))
+                state.seconds = before + time.perf_counter() - began
+                self._replan(whole, (time.perf_counter() - began) / (state.step - first))
+            elif state.step == first + _MEASURED_STEPS:
+                self._replan(whole, (now - began) / _MEASURED_STEPS)
+            if now - saved > options.checkpoint_s:
+                saved = now
+                checkpoint.save(
+                    self.checkpoint, state, learner.masters, learner.best, learner.optimizer
+                )
+            if self.on_step is not None:
+                pace = (now - began) / (state.step - first)
+                last = state.curve[-1].validation_loss if state.curve else None
+                self.on_step(
+                    Progress(
+                        phase="tuning",
+                        step=state.step,
+                        steps=state.steps,
+                        tokens_per_s=tokens / (now - began),
+                        loss=sum(losses) / len(losses),
+                        validation_loss=last,
+                        seconds=state.seconds,
+                        seconds_left=pace * (state.steps - state.step),
+                    )
+                )
+
+    def _rate(self) -> float:
+        state = self.state
+        warm = min(1.0, (state.step + 1) / min(_WARM_STEPS, max(1, state.steps // 5)))
+        cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, state.progress)))
+        return self.options.learning_rate * warm * (0.03 + 0.97 * cosine)
+
+    def _replan(self, whole: int, pace: float) -> None:
+        """As many steps as the time allows, now that the time of one is known."""
+        if self.options.minutes is None:
+            return
+        left = self.options.minutes * 60 - self.state.seconds
+        possible = self.state.step + max(1, int(left / pace))
+        self.state.steps = min(whole, possible)
+
+    def _read(self, train_loss: float) -> None:
+        state, learner = self.state, self.learner
+        loss = learner.loss(self.validation)
+        state.readings += 1
+        state.curve.append(
+            CurvePoint(
+                step=state.step,
+                seconds=round(state.seconds, 1),
+                train_loss=round(train_loss, 5),
+                validation_loss=round(loss, 5),
+            )
+        )
+        if state.best is None or loss < state.best:
+            state.best, state.since_best = loss, 0
+            learner.keep_best()
+        else:
+            state.since_best += 1
+
+    def _form(self) -> tuple[PromptForm, float]:
+        """What the prompt holds: as the options say, else what validation likes; and the seconds
+        that finding it took."""
+        try:
+            found = wire.from_bytes(self.plan.read_bytes(), _Plan)
+            if found.run == self.id:
+                return found.form, found.seconds
+        except (OSError, ValueError):
+            pass
+        began = time.perf_counter()
+        forms = self._forms()
+        form = forms[0] if len(forms) == 1 else self._probe(forms)
+        seconds = time.perf_counter() - began
+        write_whole(self.plan, wire.to_bytes(_Plan(run=self.id, form=form, seconds=seconds)))
+        return form, seconds
+
+    def _forms(self) -> list[PromptForm]:
+        """The forms in question, shortest prompt first."""
+        options, everything = self.options, [*self.train_part, *self.validation_part]
+        offered = any(example.tools for example in everything)
+        system = any(m.role in ("system", "developer") for e in everything for m in e.messages)
+        tools: list[Any] = ["none", "signatures"] if offered else ["none"]
+        keeps = [False, True] if system else [True]
+        if options.prompt != "auto":
+            tools = [options.prompt]
+        if options.keep_system is not None:
+            keeps = [options.keep_system]
+        return [PromptForm(tools=t, system=k) for k in keeps for t in tools]
+
+    def _probe(self, forms: Sequence[PromptForm]) -> PromptForm:
+        """A few steps with each form, of equally many tokens, and then the validation loss."""
+        best: tuple[float, PromptForm] | None = None
+        allowance = 0
+        for number, form in enumerate(forms):
+            try:
+                held_out = [
+                    tokens_of(e, self.base, form) for e in self.validation_part[:_PROBE_EXAMPLES]
+                ]
+                loss, used = self._probe_one(form, number, allowance, _in_batches(held_out))
+            except DataError:
+                if number == len(forms) - 1 and best is None:
+                    raise
+                continue  # Too long for the context: this form is out of question.
+            allowance = allowance or used
+            if best is None or loss < best[0] * (1 - _PROBE_GAIN):
+                best = loss, form
+            self.learner.reset()
+        assert best is not None
+        return best[1]
+
+    def _probe_one(
+        self, form: PromptForm, number: int, allowance: int, held_out: Sequence[Batch]
+    ) -> tuple[float, int]:
+        began, used, steps = time.perf_counter(), 0, 0
+        source = batches(
+            self.train_part,
+            self.base,
+            form,
+            size=self.options.batch_size,
+            variation=None,
+            seed=self.options.seed,
+        )
+        for group in source:
+            warm = min(1.0, (steps + 1) / 8)
+            loss = self.learner.step(group, self.options.learning_rate * warm)
+            steps, used = steps + 1, used + group.tokens
+            if self.on_step is not None:
+                seconds = time.perf_counter() - began
+                left = max(0, _PROBE_BATCHES - steps) * seconds / steps
+                self.on_step(
+                    Progress(
+                        phase="choosing the prompt",
+                        step=steps,
+                        steps=max(steps, _PROBE_BATCHES),
+                        tokens_per_s=used / seconds,
+                        loss=loss,
+                        validation_loss=None,
+                        seconds=seconds,
+                        seconds_left=left,
+                    )
+                )
+            if used >= allowance if allowance else steps >= _PROBE_BATCHES:
+                break
+        return self.learner.loss(held_out), used
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What was decided before the first step."""
+
+    run: str
+    form: PromptForm
+    seconds: float
+
+
+class _Learner:
+    """The model with its adapter, and the optimizer of float32 copies of the adapter's weights."""
+
+    def __init__(self, base: Base, options: Options, dtype: Any) -> None:
+        import torch
+        from peft import LoraConfig, get_peft_model
+
+        self._torch = torch
+        torch.manual_seed(options.seed)
+        lm = base.model
+        self.targets = _linear_names(lm)
+        config = LoraConfig(
+            r=options.rank,
+            lora_alpha=options.alpha,
+            target_modules=sorted(self.targets),
+            layers_to_transform=_upper(lm.config, options.layers),
+            task_type="CAUSAL_LM",
+        )
+        self.model = get_peft_model(lm, config)
+        self._params = [p for p in self.model.parameters() if p.requires_grad]
+        self.masters = [p.detach().float().clone() for p in self._params]
+        for param, master in zip(self._params, self.masters, strict=True):
+            param.data = master.to(dtype)
+        self._first = [master.clone() for master in self.masters]
+        self.best = [master.clone() for master in self.masters]
+        hasten(self.model)
+        self._lm, self._backbone, self._head = lm, lm.base_model, lm.get_output_embeddings()
+        self._short: bool | None = None
+        self._new_optimizer()
+
+    def _new_optimizer(self) -> None:
+        torch = self._torch
+        for master in self.masters:
+            master.requires_grad_(True)
+        self.optimizer = torch.optim.AdamW(
+            self.masters, lr=0.0, weight_decay=0.0, betas=(0.9, 0.99), fused=True
+        )
+
+    def step(self, group: Batch, rate: float) -> float:
+        """One step of the optimizer; returns the batch's loss."""
+        torch = self._torch
+        self.model.train()
+        total, count = self._sum(group)
+        (total / count).backward()
+        for param, master in zip(self._params, self.masters, strict=True):
+            master.grad = None if param.grad is None else param.grad.float()
+            param.grad = None
+        torch.nn.utils.clip_grad_norm_(self.masters, 1.0)
+        for part in self.optimizer.param_groups:
+            part["lr"] = rate
+        self.optimizer.step()
+        self.push()
+        return float(total.detach()) / count
+
+    def push(self) -> None:
+        """Gives the model the optimizer's weights."""
+        with self._torch.no_grad():
+            for param, master in zip(self._params, self.masters, strict=True):
+                param.copy_(master)
+
+    def reset(self) -> None:
+        """As it was before the first step."""
+        with self._torch.no_grad():
+            for master, first in zip(self.masters, self._first, strict=True):
+                master.copy_(first)
+        self.push()
+        self._new_optimizer()
+
+    def keep_best(self) -> None:
+        with self._torch.no_grad():
+            for best, master in zip(self.best, self.masters, strict=True):
+                best.copy_(master)
+
+    def take_best(self) -> None:
+        with self._torch.no_grad():
+            for best, master in zip(self.best, self.masters, strict=True):
+                master.copy_(best)
+        self.push()
+
+    def loss(self, groups: Sequence[Batch]) -> float:
+        """Mean loss of the answers' tokens."""
+        self.model.eval()
+        total, count = 0.0, 0
+        with self._torch.no_grad():
+            for group in groups:
+                part, tokens = self._sum(group)
+                total, count = total + float(part), count + tokens
+        return total / count
+
+    def for_export(self, base_name: str) -> Any:
+        """The PEFT model with its adapter in float32; not trained any more after this."""
+        for param, master in zip(self._params, self.masters, strict=True):
+            param.data = master.detach().clone()
+        for config in self.model.peft_config.values():
+            config.base_model_name_or_path = base_name
+        return self.model
+
+    def _sum(self, group: Batch) -> tuple[Any, int]:
+        """Summed loss of the answers' tokens, and their number."""
+        torch = self._torch
+        targets = group.targets.reshape(-1)
+        index = torch.nonzero(targets != -100).squeeze(1)
+        if self._short is None:
+            self._short = self._agrees(group, index)
+        logits = self._logits(group, index) if self._short else self._whole(group, index)
+        wanted = targets.index_select(0, index)
+        loss = torch.nn.functional.cross_entropy(logits.float(), wanted, reduction="sum")
+        return loss, int(index.numel())
+
+    def _logits(self, group: Batch, index: Any) -> Any:
+        found = self._backbone(input_ids=group.ids, attention_mask=group.mask, use_cache=False)
+        hidden = found.last_hidden_state[:, :-1]
+        return self._head(hidden.reshape(-1, hidden.shape[-1]).index_select(0, index))
+
+    def _whole(self, group: Batch, index: Any) -> Any:
+        found = self._lm(input_ids=group.ids, attention_mask=group.mask, use_cache=False)
+        logits = found.logits[:, :-1]
+        return logits.reshape(-1, logits.shape[-1]).index_select(0, index)
+
+    def _agrees(self, group: Batch, index: Any) -> bool:
+        # Some models scale or cap their logits between the head and the end: those take the long
+        # way, with logits for each token of the prompt.
+        torch = self._torch
+        if self._head is None or self._backbone is self._lm:
+            return False
+        with torch.no_grad():
+            try:
+                short = self._logits(group, index).float()
+            except (AttributeError, TypeError, RuntimeError):
+                return False
+            whole = self._whole(group, index).float()
+            return bool(torch.allclose(short, whole, atol=0.05, rtol=0.02))
+
+
+def _linear_names(lm: Any) -> set[str]:
+    import torch
+
+    head = lm.get_output_embeddings()
+    found = {
+        name.rpartition(".")[2]
+        for name, module in lm.named_modules()
+        if isinstance(module, torch.nn.Linear) and module is not head
+    }
+    if not found:
+        raise DataError(f"a {lm.config.model_type} model has no linear layers to adapt")
+    return found
+
+
+def _upper(config: Any, layers: int | None) -> list[int] | None:
+    total = int(config.num_hidden_layers)
+    return None if layers is None or layers >= total else list(range(total - layers, total))
+
+
+def _in_batches(rows: Sequence[Any]) -> list[Batch]:
+    ordered = sorted(rows, key=len)
+    return [batch(ordered[i : i + 16]) for i in range(0, len(ordered), 16)]
+
+
+def _float32() -> Any:
+    import torch
+
+    return torch.float32
+
+
+def _bfloat16() -> Any:
+    import torch
+
+    return torch.bfloat16
+
+
+@contextmanager
+def _threads(wanted: int | None) -> Iterator[int]:
+    import torch
+
+    before = torch.get_num_threads()
+    affinity = getattr(os, "sched_getaffinity", None)
+    number = wanted or (len(affinity(0)) if affinity else os.cpu_count() or 1)
+    torch.set_num_threads(number)
+    try:
+        yield number
+    finally:
+        torch.set_num_threads(before)
+
+
+def with_check(adapter: Adapter, found: dict[str, Any], folder: Path) -> Adapter:
+    """The record with what the export check found, also on disk."""
+    checked = replace(adapter, export_check=found)
+    write_whole(folder / "adapter.json", wire.to_bytes(checked))
+    return checked
