@@ -1,0 +1,17 @@
+"""The front door: what callers reach over HTTP.
+
+server     one ASGI app, its limits and its ids, and the process around it
+openai     /v1/chat/completions and /v1/models
+files      /v1/files
+jobs       /v1/fine_tuning/jobs: asked for, looked at, stopped
+worker     the one job that runs, in a process of its own
+child      what runs in that process
+traces     /v1/traces/{id}/feedback
+auth       who may come in
+health     /v1/health/live and /ready
+contracts  /v1/metadata and /v1/version, as a NIM answers them
+house      what the front door needs to know of the app behind it
+errors     errors as OpenAI's clients read them
+
+It knows models only by `models.chat`: agents, bases and adapters look alike from here.
+"""

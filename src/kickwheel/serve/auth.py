@@ -1,0 +1,118 @@
+"""Who may come in.
+
+With keys, every route but health wants one as `Authorization: Bearer …`; a route is told by
+`scope["path"]`, never by what the client says of its host. Without keys the server listens on
+loopback only, and takes no request that a web page elsewhere may have sent.
+"""
+
+import hashlib
+import hmac
+import ipaddress
+import re
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlsplit
+
+from kickwheel.core.errors import UsageError
+from kickwheel.serve.errors import Refused
+
+OPEN = frozenset({"/v1/health/live", "/v1/health/ready"})
+
+_DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
+
+
+class Keys:
+    """API keys, of which only the digests are held."""
+
+    def __init__(self, keys: Iterable[str] = ()) -> None:
+        """Takes keys as they are, or as `sha256:` and 64 hex digits.
+
+        Raises:
+            UsageError: a key is empty.
+        """
+        self._digests = [_digest(key) for key in keys]
+
+    def __bool__(self) -> bool:
+        return bool(self._digests)
+
+    def admit(self, scope: Any) -> None:
+        """Returns if the request may come in.
+
+        Raises:
+            Refused: it may not, 401 or 403.
+        """
+        if scope["path"] in OPEN:
+            return
+        headers = dict(scope["headers"])
+        if self._digests:
+            self._check(headers.get(b"authorization", b""))
+        else:
+            _check_origin(headers)
+
+    def _check(self, header: bytes) -> None:
+        scheme, _, key = header.partition(b" ")
+        if scheme.lower() != b"bearer" or not key.strip():
+            raise Refused(
+                401,
+                "This server wants an API key: send it as «Authorization: Bearer KEY».",
+                code="missing_api_key",
+            )
+        found = hashlib.sha256(key.strip()).digest()
+        # Every digest is looked at, so that time tells nothing of which is near.
+        if not sum(hmac.compare_digest(found, digest) for digest in self._digests):
+            raise Refused(401, "This API key is not known here.", code="invalid_api_key")
+
+
+def check_host(host: str, keys: Keys) -> None:
+    """Returns if the server may listen on `host`.
+
+    Raises:
+        UsageError: others could reach it, and no key is set.
+    """
+    if not keys and not is_loopback(host):
+        raise UsageError(
+            f"Without an API key the server listens on this machine only, not on {host}. "
+            "Set KICKWHEEL_API_KEY, or `serve: {auth: {kind: key, …}}` in the app file."
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches `host`."""
+    if host.lower() == "localhost" or host.lower().endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _check_origin(headers: dict[bytes, bytes]) -> None:
+    # A page elsewhere can reach loopback through the user's browser: by a name that it lets point
+    # here (then Host is that name) or by a simple POST (then Origin is the page's).
+    host = _hostname("//" + headers.get(b"host", b"").decode("latin-1"))
+    origin = headers.get(b"origin", b"").decode("latin-1")
+    names = [name for name in (host, _hostname(origin)) if name is not None]
+    if origin and _hostname(origin) is None:
+        names.append(origin)
+    for name in names:
+        if not is_loopback(name):
+            raise Refused(
+                403,
+                f"Without an API key this server answers this machine only, not {name}.",
+                code="origin_not_allowed",
+            )
+
+
+def _hostname(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return url
+
+
+def _digest(key: str) -> bytes:
+    if found := _DIGEST.fullmatch(key):
+        return bytes.fromhex(found[1])
+    if not key.strip():
+        raise UsageError("An API key is empty. Set KICKWHEEL_API_KEY to a long random text.")
+    return hashlib.sha256(key.strip().encode()).digest()

@@ -1,0 +1,310 @@
+"""One ASGI app for all that is served, and the process around it.
+
+    front = Front(house, store, traces, recorder, keys=keys, runner=runner)
+    await serve(front, "127.0.0.1", 8000, on_ready=print)
+
+The hot route is plain ASGI; Starlette serves the rest. Around both stand the same things: who may
+come in, how much a body may hold, an id on every answer, errors in OpenAI's shape.
+"""
+
+import asyncio
+import contextlib
+import errno
+import os
+import signal
+import socket
+import threading
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from kickwheel.core.errors import KickwheelError, UsageError
+from kickwheel.core.store import Store
+from kickwheel.serve.auth import Keys, check_host
+from kickwheel.serve.contracts import contract_routes
+from kickwheel.serve.errors import Refused, refusal
+from kickwheel.serve.files import Files, file_routes
+from kickwheel.serve.health import health_routes
+from kickwheel.serve.house import House
+from kickwheel.serve.job import Jobs
+from kickwheel.serve.jobs import job_routes
+from kickwheel.serve.openai import PATH, Chat, Receive, Send, model_routes
+from kickwheel.serve.traces import ANSWER_ID, trace_routes
+from kickwheel.serve.worker import Runner, Worker
+from kickwheel.trace.record import Recorder
+from kickwheel.trace.store import Traces
+
+BODY_BYTES = 16 << 20
+FILE_BYTES = 512 << 20
+GRACE_S = 30.0
+"""Time that running answers have to end when the server is told to stop."""
+
+
+class Front:
+    """The ASGI app."""
+
+    def __init__(
+        self,
+        house: House,
+        store: Store,
+        traces: Traces,
+        recorder: Recorder,
+        *,
+        keys: Iterable[str] = (),
+        runner: Runner | None = None,
+        body_bytes: int = BODY_BYTES,
+        file_bytes: int = FILE_BYTES,
+    ) -> None:
+        """
+        Args:
+            keys: API keys, of which one must be shown; as they are, or `sha256:` and the digest.
+            runner: what does fine-tuning jobs; without one they fail with a clear error.
+            body_bytes: most that a body may hold; `file_bytes` for uploads.
+        """
+        self.keys = Keys(keys)
+        self._body_bytes = body_bytes
+        self._file_bytes = file_bytes
+        self._chat = Chat(house, recorder)
+        files, jobs = Files(store), Jobs(store)
+        self._worker = Worker(jobs, house, runner)
+        self._rest = Starlette(
+            routes=[
+                *health_routes(house),
+                *contract_routes(house),
+                *model_routes(house),
+                *file_routes(files),
+                *job_routes(house, files, jobs, self._worker),
+                *trace_routes(traces, recorder),
+            ],
+            exception_handlers={
+                Refused: _refuse,
+                HTTPException: _refuse_route,
+                KickwheelError: _refuse,
+                Exception: _refuse,
+            },
+            lifespan=self._lifespan,
+        )
+        # A redirect would lead to whatever the client says its host is.
+        self._rest.router.redirect_slashes = False
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._rest(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        trace = os.urandom(16).hex()
+        hot = scope["path"] == PATH
+        identity = ANSWER_ID + trace if hot else "req-" + trace
+        scope["state"] = {**scope.get("state", {}), "identity": identity}
+        began = False
+
+        async def send_named(message: Any) -> None:
+            nonlocal began
+            if message["type"] == "http.response.start":
+                began = True
+                headers = [*message["headers"], (b"x-request-id", identity.encode())]
+                message = {**message, "headers": headers}
+            await send(message)
+
+        try:
+            self.keys.admit(scope)
+            limited = self._limited(scope, receive)
+            if not hot:
+                await self._rest(scope, limited, send_named)
+                return
+            if scope["method"] != "POST":
+                raise Refused(405, f"{PATH} wants POST, not {scope['method']}")
+            body = await _body(limited)
+            await self._chat(body, receive, send_named, identity, trace)
+        except _Gone:
+            return
+        except Exception as error:
+            # Starlette has answered and logged already, and raises once more.
+            if hot or not began:
+                refused = refusal(error, identity)
+            if not began:
+                await _answer(refused, send_named)
+
+    def _limited(self, scope: Any, receive: Receive) -> Receive:
+        limit = self._file_bytes if scope["path"] == "/v1/files" else self._body_bytes
+        too_large = Refused(413, f"The body is larger than {limit} bytes.", code="body_too_large")
+        length = dict(scope["headers"]).get(b"content-length", b"")
+        if length.isdigit() and int(length) > limit:
+            raise too_large
+        taken = 0
+
+        async def counted() -> Any:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > limit:
+                raise too_large
+            return message
+
+        return counted
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, app: Starlette) -> AsyncGenerator[None]:
+        worker = asyncio.create_task(self._worker.run())
+        try:
+            yield
+        finally:
+            worker.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await worker
+
+
+async def serve(
+    front: Front,
+    host: str,
+    port: int,
+    *,
+    on_ready: Callable[[str], None] = lambda url: None,
+    grace_s: float = GRACE_S,
+) -> None:
+    """Serves until SIGINT, SIGTERM or cancellation, then lets running answers end.
+
+    Args:
+        port: 0 takes a free one.
+        on_ready: called with the server's URL once it answers.
+        grace_s: how long running answers may take to end; a second signal ends them at once.
+    Raises:
+        UsageError: the port is busy, the address is not ours, or others could reach a server that
+            has no key.
+    """
+    check_host(host, front.keys)
+    listening = _listen(host, port)
+    name = f"[{host}]" if ":" in host else host
+    url = f"http://{name}:{listening.getsockname()[1]}"
+    config = uvicorn.Config(
+        front,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        lifespan="on",
+        timeout_graceful_shutdown=max(1, round(grace_s)),
+    )
+    server = _Server(config, lambda: on_ready(url))
+    running = asyncio.create_task(server.serve(sockets=[listening]))
+    try:
+        await asyncio.shield(running)
+    except asyncio.CancelledError:
+        server.should_exit = True
+        await running
+        raise
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """The fastest event loop that is installed, for `asyncio.Runner(loop_factory=…)`."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+class _Server(uvicorn.Server):
+    """A server that says when it answers and does not raise the signal that stopped it again.
+
+    Raised again, SIGTERM would end the process before the app has closed its engines.
+    """
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_ready()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {s: signal.signal(s, self.handle_exit) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+class _Gone(Exception):
+    """The client left before its request was whole."""
+
+
+async def _body(receive: Receive) -> bytes:
+    message = await receive()
+    if not message.get("more_body"):
+        if message["type"] == "http.disconnect":
+            raise _Gone
+        return bytes(message["body"])
+    parts = [message["body"]]
+    while message.get("more_body"):
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _Gone
+        parts.append(message.get("body", b""))
+    return b"".join(parts)
+
+
+async def _answer(refused: Refused, send: Send) -> None:
+    body = refused.body()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        *((name.encode(), value.encode()) for name, value in refused.headers().items()),
+    ]
+    await send({"type": "http.response.start", "status": refused.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    refused = refusal(error, request.state.identity)
+    return Response(
+        refused.body(),
+        status_code=refused.status,
+        media_type="application/json",
+        headers=dict(refused.headers()),
+    )
+
+
+async def _refuse_route(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    what = error.detail
+    if error.status_code == 404:
+        what = f"no route {request.method} {request.url.path} here"
+    if error.status_code == 405:
+        what = f"{request.url.path} does not take {request.method}"
+    return await _refuse(request, Refused(error.status_code, what))
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise UsageError(f"cannot listen on {host}: {error.strerror or error}") from error
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(2048)
+        listening.setblocking(False)
+    except OSError as error:
+        listening.close()
+        if error.errno == errno.EADDRINUSE:
+            raise UsageError(
+                f"port {port} on {host} is busy. Stop what uses it, or take another: --port"
+            ) from error
+        raise UsageError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+    return listening

@@ -1,0 +1,73 @@
+"""/v1/traces/{id}/feedback: what somebody says of an answer."""
+
+import time
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from kickwheel.core.errors import UsageError
+from kickwheel.records import Feedback
+from kickwheel.records.openai import message_from_openai
+from kickwheel.serve.errors import Refused, invalid
+from kickwheel.trace.record import Recorder
+from kickwheel.trace.store import Traces
+
+ANSWER_ID = "chatcmpl-"
+"""What an answer's id has before the id of its trace."""
+
+
+class FeedbackBody(BaseModel):
+    """What is said of an answer."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    verdict: Literal["good", "bad"]
+    answer: dict[str, Any] | str | None = None
+    """The answer that would have been right: an OpenAI message, or its text."""
+    note: str = ""
+
+
+def trace_routes(traces: Traces, recorder: Recorder) -> list[Route]:
+    """The routes of traces."""
+
+    def say(identity: str, feedback: Feedback) -> str:
+        try:
+            return traces.feedback(identity, feedback)
+        except UsageError:
+            # The trace of an answer that has just come may still wait to be written.
+            recorder.flush()
+            return traces.feedback(identity, feedback)
+
+    async def feedback(request: Request) -> JSONResponse:
+        said = _read(await request.body())
+        identity = request.path_params["identity"].removeprefix(ANSWER_ID)
+        try:
+            trace = await run_in_threadpool(say, identity, said)
+        except UsageError as error:
+            raise Refused(404, str(error), param="id", code="trace_not_found") from error
+        return JSONResponse({"object": "trace.feedback", "trace": trace, "verdict": said.verdict})
+
+    return [Route("/v1/traces/{identity}/feedback", feedback, methods=["POST"])]
+
+
+def _read(body: bytes) -> Feedback:
+    try:
+        said = FeedbackBody.model_validate_json(body)
+    except ValidationError as error:
+        raise invalid(error) from error
+    answer = said.answer
+    if isinstance(answer, str):
+        answer = {"content": answer}
+    try:
+        message = None if answer is None else message_from_openai({"role": "assistant", **answer})
+    except ValueError as error:
+        raise Refused(400, f"answer: {error}", param="answer") from error
+    if message is not None and message.role != "assistant":
+        raise Refused(400, "answer: must be a message of role assistant", param="answer")
+    if message is not None and message.content is None and not message.tool_calls:
+        raise Refused(400, "answer: needs content or tool_calls", param="answer")
+    return Feedback(verdict=said.verdict, answer=message, note=said.note, time_ns=time.time_ns())

@@ -1,0 +1,112 @@
+"""A training file, checked line by line before a job spends an hour on it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from kickwheel.core.plugins import nearest
+from kickwheel.records.openai import messages_from_openai, tool_from_openai
+
+LEAST = 10
+"""Examples that a training file needs."""
+NAMED = 20
+"""Bad lines that the error names; the others are counted."""
+
+
+@dataclass(slots=True)
+class Checked:
+    """What a training file holds."""
+
+    name: str
+    examples: int = 0
+    bad: list[str] = field(default_factory=list)
+    """What is wrong, `chats.jsonl:212: …`."""
+
+    def problem(self, least: int = LEAST) -> str | None:
+        """Why it cannot be used, naming the bad lines; `None` where it can."""
+        if self.bad:
+            more = len(self.bad) - NAMED
+            rest = f"\nand {more} more" if more > 0 else ""
+            return (
+                f"{len(self.bad)} of {self.examples + len(self.bad)} lines cannot be used:\n"
+                + "\n".join(self.bad[:NAMED])
+                + rest
+            )
+        if self.examples < least:
+            count = "1 example" if self.examples == 1 else f"{self.examples} examples"
+            return f"{self.name} has {count}; tuning needs at least {least}. Add more lines."
+        return None
+
+
+def check_training_file(path: Path, name: str, context: int | None = None) -> Checked:
+    """What the JSONL file holds.
+
+    Args:
+        name: what the file is called in messages.
+        context: tokens that the model reads and writes at most, where known. Tokens are not
+            counted here: a line is refused only where its answer has that many words already; the
+            tuning itself counts.
+    """
+    checked = Checked(name)
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                _check(line, context)
+                checked.examples += 1
+            except ValueError as error:
+                checked.bad.append(f"{name}:{number}: {error}")
+    return checked
+
+
+def _check(line: bytes, context: int | None) -> None:
+    try:
+        entry = msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"not JSON: {error}") from error
+    entries = entry.get("messages") if isinstance(entry, dict) else None
+    if not isinstance(entries, list) or not entries:
+        raise ValueError('an example must be {"messages": […]}')
+    # OpenAI's form may give a message a weight and a name, which change nothing here.
+    messages = messages_from_openai(entries)
+    answer = messages[-1]
+    if answer.role != "assistant":
+        raise ValueError(f"the last message must be the assistant's answer, not {answer.role}'s")
+    if not answer.content and not answer.tool_calls:
+        raise ValueError("the answer is empty")
+    if not any(message.role == "user" for message in messages):
+        raise ValueError("there is no message of the user")
+    offered = {tool_from_openai(tool).name: None for tool in _list(entry, "tools")}
+    for call in answer.tool_calls:
+        if not _is_object(call.arguments):
+            raise ValueError(f"the arguments of {call.name} are no JSON object")
+        if offered and call.name not in offered:
+            what = f'the answer calls "{call.name}", which is not offered. '
+            raise ValueError(what + nearest(call.name, offered))
+    words = sum(len(text.split()) for text in (answer.content or "", *_arguments(answer)))
+    if context is not None and words >= context:
+        raise ValueError(
+            f"the answer has {words} words, but the model's context is {context} tokens. "
+            "Shorten it, or leave the line out."
+        )
+
+
+def _list(entry: dict[str, Any], key: str) -> list[Any]:
+    found = entry.get(key) or []
+    if not isinstance(found, list):
+        raise ValueError(f"{key} must be a list")
+    return found
+
+
+def _arguments(answer: Any) -> list[str]:
+    return [call.arguments for call in answer.tool_calls]
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(msgspec.json.decode(text), dict)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
