@@ -57,6 +57,8 @@ class Traces:
     """The traces of one store; every method may be called from any thread."""
 
     def __init__(self, store: Store) -> None:
+        self.folder = store.folder
+        """The store's folder."""
         self._database = store.database
 
     def add(self, traces: Iterable[Trace]) -> int:
