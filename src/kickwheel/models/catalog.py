@@ -6,7 +6,6 @@ leaves nothing half, and started again it goes on with what it finished.
 
     <KICKWHEEL_HOME>/models/<name>/base.gguf, base.json   what is served; base.json comes last
     <KICKWHEEL_HOME>/models/<name>/.work/                 there while a pull runs, or was killed
-    <KICKWHEEL_HOME>/models/weights-<digest>/             for training, once that was asked for
 """
 
 import fcntl
@@ -117,26 +116,9 @@ def base(name: str) -> Base:
 
 
 def weights(base: Base) -> Path:
-    """A folder that transformers loads: safetensors, config and tokenizer of the base.
-
-    For a base that came as GGUF it is made once from the served file, so that what is tuned is
-    what is served.
-
-    Raises:
-        DataError: the architecture or the tokenizer cannot be written for transformers.
-        MissingExtra: the packages of `tune` are missing.
-    """
-    if base.folder is not None:
-        return base.folder
-    from kickwheel.models.checkpoint import write_checkpoint
-
-    place = home() / "models" / f"weights-{base.sha256[:16]}"
-    made = place / "checkpoint"
-    with _working(place) as work:
-        if not made.exists():
-            write_checkpoint(base.gguf, work)
-            work.rename(made)
-    return made
+    """What is tuned: the folder of safetensors that the base was made from; the served file where
+    it came as GGUF, so that tuning sees the very numbers that are served."""
+    return base.folder or base.gguf
 
 
 def _packaged(name: str, packaged: Packaged, report: OnProgress) -> Base:
@@ -171,8 +153,10 @@ def _made(name: str, place: Path, source: str, folder: Path | None = None) -> Ba
 def _finish(name: str, place: Path, source: str, folder: Path | None = None) -> Base:
     served = place / SERVED_FILE
     digest = sha256(served)
-    manifest = {"name": name, "source": source, "form": SERVED, "sha256": digest}
-    manifest["bytes"] = served.stat().st_size
+    manifest = {
+        **{"name": name, "source": source, "form": SERVED, "sha256": digest},
+        "bytes": served.stat().st_size,
+    }
     write_whole(place / "base.json", wire.to_bytes(manifest))
     return Base(name=name, gguf=served, sha256=digest, source=source, folder=folder)
 

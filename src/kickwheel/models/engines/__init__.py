@@ -1,0 +1,16 @@
+"""Model servers that we run, each a process of its own.
+
+llamacpp        `kind: local`, a base and adapters beside it, on the CPU
+vllm            `kind: vllm`, for GPUs: a server at a URL, or one that we start
+engine          a base being served: restarted when it dies, replaced when an adapter comes
+process         one server process: started, watched, ended with its parent
+llamacpp_child  what runs in the process of llama.cpp
+guard           runs any other command so that it ends with its parent
+
+`open_engine` serves a base without an app.
+"""
+
+from kickwheel.models.engines.engine import Engine, open_engine
+from kickwheel.models.engines.llamacpp import LocalModel
+
+__all__ = ["Engine", "LocalModel", "open_engine"]
