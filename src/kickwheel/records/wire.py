@@ -1,7 +1,7 @@
 """Records to bytes and back, and the hash that names them.
 
-Bytes are JSON with sorted keys, so that equal records have equal bytes and equal hashes on every
-machine.
+Bytes are JSON. Mappings keep their order, since that of a tool's arguments means something to a
+model; hashes are taken with sorted keys, so that equal records have equal hashes on every machine.
 """
 
 import hashlib
@@ -11,11 +11,12 @@ import msgspec
 
 T = TypeVar("T")
 
-_encoder = msgspec.json.Encoder(order="deterministic")
+_encoder = msgspec.json.Encoder()
+_sorting = msgspec.json.Encoder(order="deterministic")
 
 
 def to_bytes(record: object) -> bytes:
-    """The record as JSON, the same bytes for equal records."""
+    """The record as JSON, the same bytes for records that are equal down to their order."""
     return _encoder.encode(record)
 
 
@@ -50,7 +51,7 @@ def from_plain(value: object, kind: type[T]) -> T:
 
 def digest(value: object) -> str:
     """SHA-256 of a record or of plain values, 64 hex digits."""
-    return hashlib.sha256(to_bytes(value)).hexdigest()
+    return hashlib.sha256(_sorting.encode(value)).hexdigest()
 
 
 _decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
