@@ -1,0 +1,22 @@
+"""Traces → Dataset: examples worth learning, in three parts that share no question.
+
+curate      the steps, in their order
+extract     what a trace has to teach
+normalise   one way of writing what means the same
+kind        whether answers are calls, JSON, labels or text
+valid       calls that fit the tools that were offered
+likeness    how alike two texts are, and which pairs of many are
+duplicates  one of each question
+cluster     examples of one template
+split       train, validation, test
+clean       the proof that no test question was seen
+embedding   texts as vectors, where the package for it is there
+artifact    the dataset as files, and back
+
+Pure and deterministic: the same traces in any order make the same bytes.
+"""
+
+from kickwheel.flywheel.curate.artifact import load, save
+from kickwheel.flywheel.curate.curate import Options, curate
+
+__all__ = ["Options", "curate", "load", "save"]

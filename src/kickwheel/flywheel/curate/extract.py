@@ -1,0 +1,139 @@
+"""What a trace has to teach: each answer of a model, with all that the model was asked.
+
+Failed and cut answers go, and so do those that somebody judged bad, unless the right answer was
+given with the verdict: then that one is learned.
+"""
+
+import json
+from dataclasses import dataclass
+
+from kickwheel.records import (
+    AcceptedCall,
+    Feedback,
+    Message,
+    Span,
+    ToolCall,
+    ToolSpec,
+    Trace,
+    genai,
+)
+
+_CUT = {"length": "cut at its length", "content_filter": "stopped by a filter"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """An answer on its way to become an example."""
+
+    id: str
+    source: str
+    """Id of the trace."""
+    start_ns: int
+    trust: int
+    """2: somebody gave or named the right answer; 1: somebody judged it good; 0: nobody did."""
+    messages: tuple[Message, ...]
+    tools: tuple[ToolSpec, ...]
+    answer: Message
+    accepted: tuple[AcceptedCall, ...]
+
+
+def extract(trace: Trace) -> list[Candidate] | str:
+    """The trace's answers, in their order; a sentence that says why where there are none."""
+    if trace.spans[0].error is not None:
+        return "the request failed"
+    asked = [span for span in trace.spans if span.kind == "model"]
+    if not asked:
+        asked = [span for span in trace.spans[:1] if span.input]
+    if not asked:
+        return "no model was asked"
+    said = trace.feedback[-1] if trace.feedback else None
+    right = _right(said)
+    if said is not None and said.verdict == "bad" and right is None:
+        return "judged bad, and no right answer given"
+    if said is not None and right is not None:
+        # What came after a wrong answer followed from it.
+        span = _answered(asked, right)
+        return [_candidate(trace, asked, span, right, said.accepted, 2)]
+    accepted = next((f.accepted for f in reversed(trace.feedback) if f.accepted), ())
+    trust = 2 if accepted else 1 if said is not None else 0
+    found, why = [], "no answer"
+    for span in asked:
+        wrong = _wrong(trace, span)
+        if wrong is None:
+            found.append(_candidate(trace, asked, span, span.output[-1], accepted, trust))
+            accepted = ()
+        else:
+            why = wrong
+    return found or why
+
+
+def canonical(accepted: AcceptedCall) -> ToolCall:
+    """The call to learn: the first accepted values, without what may be left out."""
+    arguments = {
+        name: values[0]
+        for name, values in accepted.arguments.items()
+        if values and name not in accepted.optional
+    }
+    return ToolCall(
+        id="call_0", name=accepted.name, arguments=json.dumps(arguments, ensure_ascii=False)
+    )
+
+
+def _right(said: Feedback | None) -> Message | None:
+    if said is None:
+        return None
+    if said.answer is not None:
+        return said.answer
+    if said.verdict == "bad" and said.accepted:
+        calls = tuple(canonical(call) for call in said.accepted[:1])
+        return Message(role="assistant", tool_calls=calls)
+    return None
+
+
+def _answered(asked: list[Span], right: Message) -> Span:
+    return asked[0] if right.tool_calls else asked[-1]
+
+
+def _wrong(trace: Trace, span: Span) -> str | None:
+    """Why the span's answer is not worth learning; `None` where it is."""
+    if span.error is not None:
+        return "the model failed"
+    reasons = span.attributes.get(genai.FINISH_REASONS, ())
+    for reason in reasons if isinstance(reasons, list | tuple) else (str(reasons),):
+        if reason in _CUT:
+            return _CUT[reason]
+    if not span.input or not any(message.role != "system" for message in span.input):
+        return "no question"
+    if not span.output:
+        return "no answer"
+    answer = span.output[-1]
+    if not answer.tool_calls and not (answer.content or "").strip():
+        return "no answer"
+    place = trace.spans.index(span)
+    for later in trace.spans[place + 1 :]:
+        if later.kind == "model":
+            break
+        if later.kind == "tool" and later.error is not None and answer.tool_calls:
+            return "the tool refused the call"
+    return None
+
+
+def _candidate(
+    trace: Trace,
+    asked: list[Span],
+    span: Span,
+    answer: Message,
+    accepted: tuple[AcceptedCall, ...],
+    trust: int,
+) -> Candidate:
+    position = next(i for i, one in enumerate(asked) if one is span)
+    return Candidate(
+        id=trace.id if len(asked) == 1 else f"{trace.id}-{position}",
+        source=trace.id,
+        start_ns=span.start_ns,
+        trust=trust,
+        messages=span.input,
+        tools=span.tools,
+        answer=answer,
+        accepted=accepted if answer.tool_calls else (),
+    )
