@@ -259,6 +259,17 @@ def needed(
     return math.ceil(design * (root / apart) ** 2)
 
 
+def needed_for_width(
+    n: int, half: float, apart: float, *, confidence: float = 0.95, chance: float = 0.8
+) -> int | None:
+    """How many values show with `chance` a true difference that lies `apart` from the margin, if n
+    of them gave an interval of ±`half`; `None` where no number would."""
+    if apart < 1e-9:
+        return None
+    z = _z(confidence)
+    return math.ceil(n * (half / z * (z + _NORMAL.inv_cdf(chance)) / apart) ** 2)
+
+
 def _z(confidence: float) -> float:
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1; {confidence} does not")
