@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from openai import OpenAI
 
@@ -115,11 +116,15 @@ class Rooms:
     live: dict[str, Model] = field(default_factory=dict)
     cards: dict[str, ModelCard] = field(default_factory=dict)
     missing: str | None = None
+    made: Path | None = None
+    """Where the runners of jobs leave the names of what they made."""
 
     def models(self) -> Sequence[ModelCard]:
         return [self.cards.get(name, ModelCard(id=name, created=1)) for name in self.live]
 
     async def model(self, name: str) -> Model:
+        if self.made is not None and any(f.read_text() == name for f in self.made.iterdir()):
+            self.live[name] = Echo()
         if name not in self.live:
             raise UsageError(f'no model "{name}" here. {nearest(name, self.live)}')
         return self.live[name]
@@ -223,8 +228,6 @@ def served(tmp_path: Path, rooms: Rooms) -> Iterator[Served]:
 
 def lines(*entries: Mapping[str, Any]) -> bytes:
     """A JSONL file."""
-    import msgspec
-
     return b"".join(msgspec.json.encode(entry) + b"\n" for entry in entries)
 
 

@@ -28,6 +28,7 @@ LOG = "log.txt"
 STOP_S = 5.0
 """Time that a job has to end by itself before it is killed."""
 LOCK_S = 2.0
+LOOK_S = 2.0
 LINE_BYTES = 1 << 20
 
 _log = logging.getLogger(__name__)
@@ -97,7 +98,9 @@ class Worker:
             self._wake.clear()
             job = await asyncio.to_thread(self._jobs.next)
             if job is None:
-                await self._wake.wait()
+                # Another server on the store may take jobs too, and cannot wake this one.
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), LOOK_S)
                 continue
             self._current = job.spec.id
             try:
@@ -186,8 +189,9 @@ class Worker:
             changes["estimated_finish"] = int(time.time() + left)
         if isinstance(tokens := event.data.get("trained_tokens"), int):
             changes["trained_tokens"] = tokens
-        if changes:
-            await self._change(job.spec.id, **changes)
+        if not await self._change(job.spec.id, **changes):
+            # Stopped through another server.
+            await self._end()
 
     async def _end(self) -> None:
         process = self._process

@@ -1,0 +1,105 @@
+"""What a fine-tuning job does in its process: the tuning of `kickwheel tune`, on one file."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from kickwheel.core.store import open_store
+from kickwheel.flywheel import curate as curating
+from kickwheel.flywheel.tune import Options, Progress
+from kickwheel.flywheel.tuned import tuned
+from kickwheel.models import catalog
+from kickwheel.records import Dataset, Example, Split
+from kickwheel.serve.job import JobEvent, JobSpec, OnEvent
+from kickwheel.trace import chatlog
+
+
+def run(spec: JobSpec, on_event: OnEvent, *, store: str, minutes: float | None = None) -> str:
+    """Tunes an adapter on the job's file and points the ref `spec.output` at it.
+
+    Args:
+        spec: the job.
+        on_event: told of progress and checkpoints.
+        store: folder of the store that takes dataset and adapter.
+        minutes: training time at most; `None`: as the tuning's own default.
+    Raises:
+        DataError: the file has too little to learn from, or an answer is longer than the context.
+    """
+    with open_store(Path(store)) as opened:
+        dataset = _dataset(spec)
+        identity = opened.artifacts.add("dataset", curating.save(dataset))
+        on_event(JobEvent(message=f"Dataset {identity}: {len(dataset.examples)} examples."))
+        files = tuned(
+            dataset,
+            identity,
+            catalog.base(spec.model),
+            Path(spec.folder) / "tuning",
+            _options(spec, minutes),
+            on_step=lambda now: on_event(_metrics(now)),
+            on_check=lambda: on_event(JobEvent(message="Tuned; the export is checked now.")),
+        )
+        target = f"adapter/{opened.artifacts.add('adapter', files)}"
+        before = opened.refs.read(spec.output)
+        if before != target:
+            opened.refs.move(spec.output, target, expected=before, why=f"job {spec.id}")
+    return spec.output
+
+
+def _dataset(spec: JobSpec) -> Dataset:
+    training = _curated(Path(spec.training_file), spec)
+    if spec.validation_file is None:
+        return training
+    validation = _curated(Path(spec.validation_file), spec)
+    seen = {example.id for example in training.examples}
+    examples = (
+        *(_placed(example, "train") for example in training.examples),
+        *(
+            _placed(example, "validation")
+            for example in validation.examples
+            if example.id not in seen
+        ),
+    )
+    return replace(training, examples=examples)
+
+
+def _curated(file: Path, spec: JobSpec) -> Dataset:
+    with file.open("rb") as lines:
+        traces = [
+            chatlog.read(line, workload=spec.output, source=f"{file.name}:{number}")
+            for number, line in enumerate(lines, 1)
+            if line.strip()
+        ]
+    return curating.curate(traces, curating.Options(name=spec.output, test=0))
+
+
+def _placed(example: Example, split: Split) -> Example:
+    return replace(example, split=split)
+
+
+def _options(spec: JobSpec, minutes: float | None) -> Options:
+    default = Options()
+    rate = spec.learning_rate
+    if rate is None and spec.learning_rate_multiplier is not None:
+        rate = default.learning_rate * spec.learning_rate_multiplier
+    given = {
+        "minutes": minutes,
+        "epochs": spec.epochs,
+        "batch_size": spec.batch_size,
+        "learning_rate": rate,
+        "rank": spec.rank,
+    }
+    return replace(default, seed=spec.seed, **{k: v for k, v in given.items() if v is not None})
+
+
+def _metrics(now: Progress) -> JobEvent:
+    return JobEvent(
+        message=f"Step {now.step} of {now.steps}: loss {now.loss:.4f}",
+        type="metrics",
+        data={
+            "step": now.step,
+            "total_steps": now.steps,
+            "train_loss": now.loss,
+            "valid_loss": now.validation_loss,
+            "tokens_per_s": now.tokens_per_s,
+            "seconds_left": now.seconds_left,
+        },
+    )

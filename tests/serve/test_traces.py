@@ -1,0 +1,69 @@
+from typing import Any
+
+import httpx2
+import pytest
+
+from kickwheel.records import Feedback, Message, ToolCall
+from tests.serve.conftest import Served
+
+
+def ask(served: Served) -> str:
+    answer = served.client().chat.completions.create(
+        model="echo", messages=[{"role": "user", "content": "x"}]
+    )
+    return answer.id
+
+
+def say(served: Served, identity: str, **body: Any) -> httpx2.Response:
+    return httpx2.post(f"{served.url}/v1/traces/{identity}/feedback", json=body)
+
+
+def test_feedback_lands_on_the_trace_at_once_by_either_id(served: Served) -> None:
+    identity = ask(served)
+    trace = identity.removeprefix("chatcmpl-")
+    assert say(served, identity, verdict="bad", note="no").json()["trace"] == trace
+    corrected = {"role": "assistant", "content": "y"}
+    assert say(served, trace, verdict="good", answer=corrected).status_code == 200
+    bad, good = served.traces.get(trace).feedback
+    assert (bad.verdict, bad.note, bad.answer) == ("bad", "no", None)
+    assert (good.verdict, good.answer) == ("good", Message(role="assistant", content="y"))
+    assert good.time_ns >= bad.time_ns > 0
+
+
+def test_a_corrected_answer_may_be_a_text_or_a_call(served: Served) -> None:
+    identity = ask(served)
+    say(served, identity, verdict="bad", answer="it is y")
+    call = {"id": "c", "type": "function", "function": {"name": "go", "arguments": "{}"}}
+    say(served, identity, verdict="bad", answer={"content": None, "tool_calls": [call]})
+    text, called = served.traces.get(identity.removeprefix("chatcmpl-")).feedback
+    assert text.answer == Message(role="assistant", content="it is y")
+    assert called == Feedback(
+        verdict="bad",
+        answer=Message(role="assistant", tool_calls=(ToolCall(id="c", name="go", arguments="{}"),)),
+        time_ns=called.time_ns,
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ({}, "verdict: field required"),
+        ({"verdict": "meh"}, "verdict: input should be 'good' or 'bad'"),
+        ({"verdict": "bad", "answer": {"role": "user", "content": "x"}}, "of role assistant"),
+        ({"verdict": "bad", "answer": {"content": None}}, "needs content or tool_calls"),
+        ({"verdict": "bad", "answer": {"content": 5}}, "answer: content must be text"),
+        ({"verdict": "bad", "notes": "x"}, "notes: no such field"),
+    ],
+)
+def test_feedback_that_says_nothing_clear_is_refused(
+    served: Served, body: dict[str, Any], told: str
+) -> None:
+    answer = say(served, ask(served), **body)
+    assert answer.status_code == 400
+    assert told in answer.json()["error"]["message"]
+
+
+def test_feedback_on_an_unknown_trace_is_404(served: Served) -> None:
+    answer = say(served, "0" * 32, verdict="good")
+    assert answer.status_code == 404
+    assert "no trace" in answer.json()["error"]["message"]
