@@ -105,16 +105,20 @@ class Evaluate(Section):
 class Gate(Section):
     """What a candidate must show before it replaces the incumbent."""
 
-    metric: Literal["right", "right_tool", "right_call", "similarity"] = "right"
-    """What is compared; `right_call` is `right` where answers are calls."""
+    metric: Literal["right", "right_call", "right_tool", "fields", "similarity", "judge"] | None = (
+        None
+    )
+    """What is compared; by default `right`, for free text `similarity`."""
     kind: Literal["superiority", "non-inferiority"] = "superiority"
     """Superiority: better by more than the margin. Non-inferiority: not worse by the margin."""
     margin: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share, 0 to 1, that the paired difference's lower bound must clear."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """Confidence of the interval."""
-    minimum: Annotated[int, Field(ge=1)] = 30
+    minimum: Annotated[int, Field(ge=1)] = 50
     """Test questions at least."""
+    against: str = "best"
+    """A contestant's name, or `best`: the incumbent where there is one, else the best baseline."""
 
 
 class Flywheel(Section):
@@ -257,7 +261,7 @@ def trained(plan: Plan) -> Trainable:
 def check_app(path: Path) -> Plan:
     """The app that the file, the folder's `app.yml`, or a snapshot describes.
 
-    A snapshot is checked byte by byte; its store is under KICKWHEEL_HOME, so that it stays as it is.
+    A snapshot is checked byte by byte, and stays as it is: its store is under KICKWHEEL_HOME.
 
     Raises:
         ConfigError: the file has mistakes; all of them are told, each with line and column.
@@ -280,8 +284,7 @@ def check_app(path: Path) -> Plan:
                 if part is not None:
                     parts[shelf, str(name)] = part
     _check_names(document, parts, mistakes)
-    if config is not None and config.flywheel is not None:
-        _check_flywheel(document, config.flywheel, mistakes)
+    _check_flywheel(document, mistakes)
     if mistakes or config is None:
         raise ConfigError(sorted(mistakes, key=lambda m: (m.line, m.column)))
     file = document.file.resolve()
@@ -392,19 +395,20 @@ def _check_names(
                 mistakes.append(document.mistake((shelf, name, *key), what))
 
 
-def _check_flywheel(document: Document, loop: Flywheel, mistakes: list[Mistake]) -> None:
-    for key, shelf, wanted in (
-        ("model", "models", loop.model),
-        ("agent", "agents", loop.agent),
-    ):
-        named = document.data.get(shelf) or {}
-        if wanted is not None and wanted not in named:
+def _check_flywheel(document: Document, mistakes: list[Mistake]) -> None:
+    loop = document.data.get("flywheel")
+    if not isinstance(loop, Mapping):
+        return
+    for key, shelf in (("model", "models"), ("agent", "agents")):
+        named, wanted = document.data.get(shelf) or {}, loop.get(key)
+        if isinstance(wanted, str) and wanted not in named:
             what = f'no {shelf[:-1]} named "{wanted}". {nearest(wanted, named)}'
             mistakes.append(document.mistake(("flywheel", key), what))
-    model = (document.data.get("models") or {}).get(loop.model)
+    model = (document.data.get("models") or {}).get(loop.get("model"))
     if isinstance(model, Mapping) and not model.get("adapter"):
-        what = f'has no "adapter": name the ref that a promotion moves, like app/{loop.model}'
-        mistakes.append(document.mistake(("models", loop.model), what))
+        name = loop["model"]
+        what = f'has no "adapter": name the ref that a promotion moves, like app/{name}'
+        mistakes.append(document.mistake(("models", name), what))
 
 
 def _order(plan: Plan, only: Collection[str] | None) -> list[tuple[str, str]]:

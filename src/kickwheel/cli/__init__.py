@@ -52,9 +52,10 @@ class _Verbs(click.Group):
             from difflib import get_close_matches
 
             close = get_close_matches(args[0], VERBS, n=1)
-            if close:
-                error.message += f' Did you mean "{close[0]}"?'
-            raise
+            if not close:
+                raise
+            text = f'{error.message} Did you mean "{close[0]}"?'
+            raise click.UsageError(text, ctx) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):

@@ -1,6 +1,7 @@
 """`kickwheel feedback`"""
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -17,7 +18,12 @@ import click
     "--app", type=click.Path(exists=True, path_type=Path), default=Path(), help="App of the trace."
 )
 def command(
-    trace: str, verdict: str, answer: str | None, call: str | None, note: str, app: Path
+    trace: str,
+    verdict: Literal["good", "bad"],
+    answer: str | None,
+    call: str | None,
+    note: str,
+    app: Path,
 ) -> None:
     """Say of TRACE (its id, or how it begins) whether the answer was good or bad."""
     from kickwheel.flywheel.traffic import feedback

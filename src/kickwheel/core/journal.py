@@ -51,14 +51,9 @@ class Journal:
         self._database.write(write)
         return result
 
-    def seconds(self, run: str, name: str, inputs: Any) -> float | None:
-        """How long the finished step took; `None` where it is not finished."""
-        found = self._database.reader.execute(
-            "SELECT ended - started FROM journal WHERE run = ? AND step = ? AND inputs = ?",
-            (run, name, wire.digest(inputs)),
-        ).fetchone()
-        return None if found is None else float(found[0])
-
-    def forget(self, run: str) -> None:
-        """Drops the steps of a run, so that it starts over."""
-        self._database.write(lambda c: c.execute("DELETE FROM journal WHERE run = ?", (run,)))
+    def last(self, run: str) -> dict[str, float]:
+        """Seconds that the run's steps took, by name; of a step that ran often, the last time."""
+        rows = self._database.reader.execute(
+            "SELECT step, ended - started FROM journal WHERE run = ? ORDER BY ended", (run,)
+        )
+        return dict(rows.fetchall())

@@ -32,9 +32,7 @@ def import_(
         DataError: more than 10 % of the lines are broken; nothing landed.
     """
     with open_store(check_app(app).store) as store:
-        return chatlog.import_(
-            traffic, Traces(store), workload=workload, on_progress=on_progress
-        )
+        return chatlog.import_(traffic, Traces(store), workload=workload, on_progress=on_progress)
 
 
 def declared(plan: Plan) -> list[Path]:

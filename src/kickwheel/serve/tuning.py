@@ -76,18 +76,17 @@ def _placed(example: Example, split: Split) -> Example:
 
 
 def _options(spec: JobSpec, minutes: float | None) -> Options:
-    default = Options()
-    rate = spec.learning_rate
-    if rate is None and spec.learning_rate_multiplier is not None:
-        rate = default.learning_rate * spec.learning_rate_multiplier
-    given = {
-        "minutes": minutes,
-        "epochs": spec.epochs,
-        "batch_size": spec.batch_size,
-        "learning_rate": rate,
-        "rank": spec.rank,
-    }
-    return replace(default, seed=spec.seed, **{k: v for k, v in given.items() if v is not None})
+    usual = Options()
+    rate = spec.learning_rate or usual.learning_rate * (spec.learning_rate_multiplier or 1.0)
+    return replace(
+        usual,
+        seed=spec.seed,
+        minutes=minutes or usual.minutes,
+        epochs=spec.epochs or usual.epochs,
+        batch_size=spec.batch_size or usual.batch_size,
+        learning_rate=rate,
+        rank=spec.rank or usual.rank,
+    )
 
 
 def _metrics(now: Progress) -> JobEvent:

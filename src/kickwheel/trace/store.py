@@ -147,6 +147,14 @@ class Traces:
         query = f"SELECT COUNT(*) FROM trace{where}"
         return int(self._database.reader.execute(query, values).fetchone()[0])
 
+    def fingerprint(self, workload: str | None = None) -> str:
+        """Other than before, once a trace or feedback was added."""
+        where, values = _conditions(workload, ">", None)
+        query = f"SELECT COUNT(*), MAX(seq), (SELECT MAX(seq) FROM feedback) FROM trace{where}"
+        return "-".join(
+            str(n or 0) for n in self._database.reader.execute(query, values).fetchone()
+        )
+
     def workloads(self) -> dict[str, int]:
         """How many traces each workload has, by name."""
         query = "SELECT workload, COUNT(*) FROM trace GROUP BY workload ORDER BY workload"

@@ -63,9 +63,8 @@ def _package(found: Distribution) -> dict[str, Any]:
         "version": found.version,
         "purl": f"pkg:pypi/{name}@{found.version}",
     }
-    expression = found.metadata.get("License-Expression")
-    if expression:
-        component["licenses"] = [{"expression": expression}]
+    if "License-Expression" in found.metadata:
+        component["licenses"] = [{"expression": found.metadata["License-Expression"]}]
     return component
 
 

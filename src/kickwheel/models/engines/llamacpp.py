@@ -79,6 +79,21 @@ class LocalModel:
                     ) from error
                 await asking.see_whether_it_died()
 
+    async def continued(self, prompt: str, max_tokens: int) -> str:
+        """What the model writes after the prompt's text, greedily and without a grammar.
+
+        Raises:
+            ModelError: the engine did not answer.
+        """
+        request = ChatRequest(
+            messages=(), temperature=0.0, max_tokens=max_tokens, constrained=False
+        )
+        asking = _Asking(self, request, prompt=prompt)
+        text = ""
+        async for delta in asking.once(time.monotonic() + request.timeout_s):
+            text += delta.text if isinstance(delta, TextDelta) else ""
+        return text
+
 
 class FollowingModel:
     """The model that a ref points to; streams that run when it moves end on the old one."""
@@ -179,8 +194,11 @@ async def _following(engine: Engine, context: Context, ref: str) -> AsyncGenerat
 class _Asking:
     """One request on its way through the engine."""
 
-    def __init__(self, model: LocalModel, request: ChatRequest) -> None:
+    def __init__(
+        self, model: LocalModel, request: ChatRequest, *, prompt: str | None = None
+    ) -> None:
         self.model, self.request = model, request
+        self.prompt = prompt
         self.begun = False
         self.generation: Generation | None = None
         self.tools = _offered(request)
@@ -296,7 +314,9 @@ class _Asking:
     def _body(self) -> dict[str, Any]:
         request, engine = self.request, self.model.engine
         form = request.form or self.model.form
-        prompt = engine.template.prompt(request.messages, self.tools, form)
+        prompt = self.prompt
+        if prompt is None:
+            prompt = engine.template.prompt(request.messages, self.tools, form)
         bos = engine.template.bos
         if bos and engine.header.metadata.get("tokenizer.ggml.add_bos_token", False):
             prompt = prompt.removeprefix(bos)

@@ -1,0 +1,40 @@
+"""`kickwheel curate`"""
+
+from pathlib import Path
+
+import click
+
+from kickwheel.cli.show import app_argument, json_option, show_json, table
+
+
+@click.command()
+@app_argument
+@json_option
+def command(app: Path, as_json: bool) -> None:
+    """Make a dataset from APP's traces: train, validation and test, sharing no question."""
+    from kickwheel.cli.steps import Steps
+    from kickwheel.flywheel.turn import wheel
+
+    with Steps() as watch, wheel(app, watch=watch) as steps:
+        steps.take_in()
+        identity = steps.curate()
+        dataset = steps.dataset(identity)
+        folder = steps.store.artifacts.path("dataset", identity)
+    if as_json:
+        show_json({"dataset": identity, "folder": str(folder), "steps": dataset.steps})
+        return
+    rows = [
+        (
+            step.name,
+            step.kept,
+            step.changed or "",
+            ", ".join(f"{count} {reason}" for reason, count in step.dropped.items()),
+        )
+        for step in dataset.steps
+    ]
+    click.echo(table(rows, ("step", "kept", "changed", "dropped")))
+    proof = dataset.cleanliness
+    click.echo(
+        f"\nunseen: {'yes' if proof.clean else 'NO'}; of {proof.tested} test questions "
+        f"{proof.exact} stand elsewhere word for word, {proof.near} nearly\ndataset  {folder}"
+    )

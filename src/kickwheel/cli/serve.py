@@ -1,0 +1,52 @@
+"""`kickwheel serve`"""
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from kickwheel.cli.show import app_argument
+
+
+@click.command()
+@app_argument
+@click.option("--host", help="Address to listen on; other than loopback only with a key.")
+@click.option("--port", type=int, help="Port to listen on; 0 takes a free one.")
+def command(app: Path, host: str | None, port: int | None) -> None:
+    """Answer over the OpenAI protocol with the agents and models of APP, or of a snapshot.
+
+    With KICKWHEEL_API_KEY set (or serve.auth.key in the file) every route but health wants that
+    key; without one only this machine is answered.
+    """
+    from kickwheel.app import check_app, open_app
+    from kickwheel.serve.opened import opened
+    from kickwheel.serve.server import Front, loop_factory, serve
+    from kickwheel.serve.worker import Runner
+
+    plan = check_app(app)
+    key = plan.config.serve.key()
+    said = "every route but health wants the API key" if key else "no key: this machine only"
+
+    def tell(url: str) -> None:
+        click.echo(f"{url}/v1 answers ({said}). Ctrl-C ends it.")
+
+    async def run() -> None:
+        async with open_app(plan) as live, opened(live) as house:
+            runner = Runner("kickwheel.serve.tuning:run", {"store": str(plan.store)})
+            front = Front(
+                house,
+                live.store,
+                live.traces,
+                live.recorder,
+                keys=[key] if key else [],
+                runner=runner,
+            )
+            await serve(
+                front,
+                host or plan.config.serve.host,
+                plan.config.serve.port if port is None else port,
+                on_ready=tell,
+            )
+
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(run())
