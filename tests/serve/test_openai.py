@@ -14,7 +14,7 @@ from kickwheel.core.errors import EngineError, StoreError
 from kickwheel.models.chat import ChatRequest
 from kickwheel.records import Message, genai
 from kickwheel.serve.errors import Refused
-from kickwheel.serve.openai import read
+from kickwheel.serve.request import read
 from tests.serve.conftest import Broken, Echo, Rooms, Served
 
 TOOLS: Any = [

@@ -2,15 +2,21 @@
 
 server     one ASGI app, its limits and its ids, and the process around it
 openai     /v1/chat/completions and /v1/models
+request    a chat request, read and checked
 files      /v1/files
 jobs       /v1/fine_tuning/jobs: asked for, looked at, stopped
 worker     the one job that runs, in a process of its own
 child      what runs in that process
+training   a training file, checked line by line
+job        a job as it is kept
+listing    lists in pages
 traces     /v1/traces/{id}/feedback
 auth       who may come in
 health     /v1/health/live and /ready
 contracts  /v1/metadata and /v1/version, as a NIM answers them
 house      what the front door needs to know of the app behind it
+opened     that, for an app that is open
+tuning     what a job does: the tuning of `kickwheel tune`
 errors     errors as OpenAI's clients read them
 
 It knows models only by `models.chat`: agents, bases and adapters look alike from here.
