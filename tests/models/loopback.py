@@ -1,0 +1,70 @@
+"""A small server on the loopback that answers as the test says, and keeps what it was asked."""
+
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass
+class Loopback:
+    url: str = ""
+    asked: list[tuple[str, Any, dict[str, str]]] = field(default_factory=list)
+    """Path, JSON body, headers."""
+
+
+@asynccontextmanager
+async def loopback(handler: Handler) -> AsyncGenerator[Loopback]:
+    server = Loopback()
+
+    async def noted(request: web.Request) -> web.StreamResponse:
+        body = await request.text()
+        read = json.loads(body) if body else None
+        server.asked.append((request.path, read, dict(request.headers)))
+        return await handler(request)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", noted)
+    runner = web.AppRunner(app, handler_cancellation=True)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        yield server
+    finally:
+        await runner.cleanup()
+
+
+async def stream(request: web.Request, *events: Any, end: bool = True) -> web.StreamResponse:
+    """The events as an event stream; without `end` the connection breaks off."""
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    await response.prepare(request)
+    for event in events:
+        data = event if isinstance(event, str) else json.dumps(event)
+        await response.write(f"data: {data}\n\n".encode())
+    if end:
+        await response.write(b"data: [DONE]\n\n")
+    elif request.transport is not None:
+        request.transport.abort()
+    return response
+
+
+def chunk(finish: str | None = None, **delta: Any) -> dict[str, Any]:
+    """A chunk of OpenAI's protocol."""
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    return {"id": "1", "object": "chat.completion.chunk", "model": "m-1", "choices": [choice]}
+
+
+USAGE = {
+    **{"id": "1", "object": "chat.completion.chunk", "model": "m-1", "choices": []},
+    "usage": {
+        **{"prompt_tokens": 11, "completion_tokens": 3, "total_tokens": 14},
+        "prompt_tokens_details": {"cached_tokens": 8},
+    },
+}

@@ -1,0 +1,101 @@
+"""Streams, however they were cut on their way."""
+
+import contextlib
+import itertools
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kickwheel.models.answer import Answer
+from kickwheel.models.chat import Collected, Delta
+from kickwheel.models.sse import Events
+
+from .loopback import USAGE, chunk
+
+STREAM = (
+    "".join(
+        f": ping\r\n\r\ndata: {json.dumps(event, ensure_ascii=False)}\n\n"
+        for event in (
+            chunk(role="assistant", content=""),
+            chunk(content="Grüße,\n世界 🎡"),
+            chunk(
+                tool_calls=[{"index": 0, "id": "a", "function": {"name": "f", "arguments": '{"x'}}]
+            ),
+            chunk(tool_calls=[{"index": 0, "function": {"arguments": '": "é"}'}}]),
+            chunk("tool_calls"),
+            USAGE,
+        )
+    ).encode()
+    + b"data: [DONE]\n\n"
+)
+
+
+def cut(data: bytes, places: list[int]) -> list[bytes]:
+    edges = [0, *sorted(place % len(data) for place in places), len(data)]
+    return [data[a:b] for a, b in itertools.pairwise(edges)]
+
+
+def read(chunks: list[bytes]) -> tuple[list[Delta], Collected]:
+    answer, collected, deltas = Answer("m"), Collected(), []
+    for piece in chunks:
+        deltas += answer.feed(piece)
+    deltas += answer.close()
+    for delta in deltas:
+        collected.add(delta)
+    return deltas, collected
+
+
+@given(places=st.lists(st.integers(min_value=0, max_value=10_000), max_size=40))
+def test_any_cut_of_the_bytes_gives_the_same_pieces(places: list[int]) -> None:
+    deltas, collected = read(cut(STREAM, places))
+    assert deltas == read([STREAM])[0]
+    message = collected.message()
+    assert message.content == "Grüße,\n世界 🎡"
+    assert json.loads(message.tool_calls[0].arguments) == {"x": "é"}
+
+
+@given(
+    lines=st.lists(st.text(st.characters(exclude_characters="\r\n", codec="utf-8")), min_size=1),
+    end=st.sampled_from(["\n", "\r\n", "\r"]),
+    places=st.lists(st.integers(min_value=0, max_value=10_000), max_size=20),
+)
+def test_events_survive_every_end_of_line(lines: list[str], end: str, places: list[int]) -> None:
+    data = "".join(f"data: {line}{end}{end}" for line in lines).encode()
+    events = Events()
+    found = [event for piece in cut(data, places) for event in events.feed(piece)]
+    assert found + list(events.close()) == [line.encode() for line in lines]
+
+
+@given(st.binary(max_size=400), st.lists(st.integers(min_value=0, max_value=400), max_size=5))
+def test_rubbish_is_an_error_and_nothing_else(data: bytes, places: list[int]) -> None:
+    with contextlib.suppress(ValueError):
+        read(cut(data or b"x", places))
+
+
+def part(arguments: Any, name: str | None = None, **head: Any) -> dict[str, Any]:
+    """A piece of a call; what is not given is left out."""
+    return {**head, "function": {"arguments": arguments, **({"name": name} if name else {})}}
+
+
+@pytest.mark.parametrize(
+    "calls",
+    [
+        [part("{}", "f", id="a"), part("{}", "g", id="b")],
+        [
+            part("{", "f", id="a", index=0),
+            part("}", "f", id="a", index=0),
+            part({}, "g", id="b", index=1),
+        ],
+        [part("{", "f"), part("}"), part("{}", "g", index=4)],
+    ],
+    ids=["without an index", "with everything repeated", "without ids"],
+)
+def test_servers_that_leave_things_out_are_understood(calls: list[Any]) -> None:
+    events = [*(chunk(tool_calls=[call]) for call in calls), chunk("tool_calls")]
+    _, collected = read([f"data: {json.dumps(event)}\n\n".encode() for event in events])
+    found = collected.message().tool_calls
+    assert [(call.name, call.arguments) for call in found] == [("f", "{}"), ("g", "{}")]
+    assert len({call.id for call in found}) == 2

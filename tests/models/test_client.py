@@ -1,0 +1,239 @@
+"""A model at a URL, against a server on the loopback."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from email.utils import formatdate
+
+import pytest
+from aiohttp import web
+
+from kickwheel.core.errors import ModelError
+from kickwheel.models.chat import ChatRequest, TextDelta, Usage, complete
+from kickwheel.models.client import OPENAI_URL, Prices, RemoteModel, chat_body, open_remote
+from kickwheel.records import Message, ToolCall, ToolSpec
+
+from .loopback import USAGE, Handler, Loopback, chunk, loopback, stream
+
+ASKED = ChatRequest(messages=(Message(role="user", content="Who?"),), timeout_s=5.0)
+KEY = "sk-very-secret-1"
+
+
+@asynccontextmanager
+async def remote(handler: Handler) -> AsyncGenerator[tuple[RemoteModel, Loopback]]:
+    async with (
+        loopback(handler) as server,
+        open_remote("general", "m", server.url + "/v1", KEY) as model,
+    ):
+        yield model, server
+
+
+async def test_text_comes_piece_by_piece_with_the_servers_own_usage() -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return await stream(
+            request,
+            chunk(role="assistant", content=""),
+            chunk(content="I"),
+            chunk(content=" do."),
+            chunk("stop"),
+            USAGE,
+        )
+
+    async with remote(answer) as (model, server):
+        pieces = [delta async for delta in model.stream(ASKED)]
+        whole = await complete(model, ASKED)
+    assert [p.text for p in pieces if isinstance(p, TextDelta)] == ["I", " do."]
+    assert whole.message == Message(role="assistant", content="I do.")
+    assert whole.usage == Usage(prompt_tokens=11, output_tokens=3, cached_tokens=8)
+    assert (whole.finish_reason, whole.model) == ("stop", "m-1")
+    path, body, headers = server.asked[0]
+    assert path == "/v1/chat/completions"
+    assert body["stream"] is True
+    assert body["stream_options"] == {"include_usage": True}
+    assert headers["Authorization"] == f"Bearer {KEY}"
+
+
+async def test_calls_are_put_together_from_their_pieces() -> None:
+    def call(index: int, arguments: str, **head: object) -> dict[str, object]:
+        name = head.pop("name", None)
+        function = {"arguments": arguments, **({"name": name} if name else {})}
+        return {"index": index, "function": function, **head}
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return await stream(
+            request,
+            chunk(tool_calls=[call(0, "", id="a", name="find")]),
+            chunk(tool_calls=[call(0, '{"x"')]),
+            chunk(tool_calls=[call(1, "{}", id="b", name="book")]),
+            chunk(tool_calls=[call(0, ":1}")]),
+            chunk("stop"),  # some servers say so, although there are calls
+        )
+
+    async with remote(answer) as (model, _):
+        whole = await complete(model, ASKED)
+    assert whole.message.tool_calls == (
+        ToolCall(id="a", name="find", arguments='{"x":1}'),
+        ToolCall(id="b", name="book", arguments="{}"),
+    )
+    assert whole.finish_reason == "tool_calls"
+
+
+async def test_a_server_that_answers_whole_is_understood() -> None:
+    async def answer(request: web.Request) -> web.Response:
+        message = {"role": "assistant", "content": "Me."}
+        usage = {"prompt_tokens": 2, "completion_tokens": 1}
+        choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
+        return web.json_response({"model": "m", "choices": choices, "usage": usage})
+
+    async with remote(answer) as (model, _):
+        whole = await complete(model, ASKED)
+    assert whole.message.content == "Me."
+    assert whole.usage.prompt_tokens == 2
+
+
+@pytest.mark.parametrize("status", [408, 409, 429, 500, 503])
+async def test_what_passes_is_tried_again(status: int) -> None:
+    count = 0
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        nonlocal count
+        count += 1
+        if count < 3:
+            return web.Response(status=status, headers={"retry-after-ms": "5"})
+        return await stream(request, chunk("stop", content="Now."))
+
+    async with remote(answer) as (model, _):
+        assert (await complete(model, ASKED)).message.content == "Now."
+    assert count == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "told", "tries"),
+    [(401, 401, 1), (403, 401, 1), (404, 404, 1), (400, 400, 1), (422, 400, 1), (500, 502, 3)],
+)
+async def test_an_error_has_its_status_and_the_servers_words(
+    status: int, told: int, tries: int
+) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        body = {"error": {"message": f"no, {KEY} is wrong"}}
+        return web.json_response(body, status=status, headers={"retry-after-ms": "1"})
+
+    async with remote(answer) as (model, server):
+        with pytest.raises(ModelError, match=r"no, .* is wrong") as caught:
+            await complete(model, ASKED)
+    assert caught.value.status == told
+    assert KEY not in str(caught.value)
+    assert len(server.asked) == tries
+
+
+async def test_a_wait_longer_than_the_request_is_not_begun() -> None:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(status=429, headers={"retry-after": "60"})
+
+    async with remote(answer) as (model, server):
+        with pytest.raises(ModelError) as caught:
+            await complete(model, ASKED)
+    assert (caught.value.status, caught.value.retry_after_s) == (429, 60.0)
+    assert len(server.asked) == 1
+
+
+async def test_a_date_to_come_back_at_is_read() -> None:
+    async def answer(request: web.Request) -> web.Response:
+        headers = {"retry-after": formatdate(time.time() + 100, usegmt=True)}
+        return web.Response(status=429, headers=headers)
+
+    async with remote(answer) as (model, _):
+        with pytest.raises(ModelError) as caught:
+            await complete(model, ASKED)
+    assert caught.value.retry_after_s == pytest.approx(100, abs=5)
+
+
+async def test_a_server_that_says_not_to_try_again_is_left_alone() -> None:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(status=503, headers={"x-should-retry": "false"})
+
+    async with remote(answer) as (model, server):
+        with pytest.raises(ModelError):
+            await complete(model, ASKED)
+    assert len(server.asked) == 1
+
+
+async def test_a_stream_that_breaks_is_an_error_and_not_an_answer() -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return await stream(request, chunk(content="I was"), end=False)
+
+    async with remote(answer) as (model, server):
+        with pytest.raises(ModelError) as caught:
+            await complete(model, ASKED)
+    assert caught.value.status == 502
+    assert len(server.asked) == 1, "pieces were shown: it must not be asked again"
+
+
+async def test_a_stream_without_its_end_is_an_error() -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return await stream(request, chunk(content="I was"))
+
+    async with remote(answer) as (model, _):
+        with pytest.raises(ModelError, match="broke off"):
+            await complete(model, ASKED)
+
+
+async def test_an_error_in_the_stream_is_told() -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return await stream(request, chunk(content="I"), {"error": {"message": "overheated"}})
+
+    async with remote(answer) as (model, _):
+        with pytest.raises(ModelError, match="overheated"):
+            await complete(model, ASKED)
+
+
+async def test_a_silent_server_is_left_at_the_deadline() -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    async with remote(answer) as (model, _):
+        asked = ChatRequest(messages=ASKED.messages, timeout_s=0.2)
+        with pytest.raises(ModelError) as caught:
+            await complete(model, asked)
+    assert caught.value.status == 504
+
+
+async def test_nobody_there_is_told_with_the_address() -> None:
+    async with open_remote("general", "m", "http://127.0.0.1:9/v1") as model:
+        with pytest.raises(ModelError, match=r"http://127\.0\.0\.1:9/v1 cannot be reached"):
+            await complete(model, ChatRequest(messages=ASKED.messages, timeout_s=0.4))
+
+
+async def test_labels_travel_as_a_schema_and_come_back_as_words() -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return await stream(request, chunk(content='{"label"'), chunk("stop", content=':"spam"}'))
+
+    async with remote(answer) as (model, server):
+        asked = ChatRequest(messages=ASKED.messages, labels=("spam", "ham"))
+        assert (await complete(model, asked)).message.content == "spam"
+    schema = server.asked[0][1]["response_format"]["json_schema"]["schema"]
+    assert schema["properties"]["label"]["enum"] == ["spam", "ham"]
+
+
+def test_a_tools_name_as_choice_becomes_the_protocols_object() -> None:
+    request = ChatRequest(messages=ASKED.messages, tools=(ToolSpec(name="find"),), max_tokens=5)
+    named = ChatRequest(messages=ASKED.messages, tools=request.tools, tool_choice="find")
+    assert chat_body(request, "m")["tool_choice"] == "auto"
+    assert chat_body(named, "m")["tool_choice"] == {
+        "type": "function",
+        "function": {"name": "find"},
+    }
+    assert chat_body(request, "m", limit="max_completion_tokens")["max_completion_tokens"] == 5
+
+
+def test_cached_tokens_have_their_own_price() -> None:
+    usage = Usage(prompt_tokens=1_000_000, output_tokens=500_000, cached_tokens=400_000)
+    # By hand: 0.6 M at 1 $ + 0.4 M at 0.5 $ + 0.5 M at 4 $.
+    assert Prices(input=1, output=4, cached=0.5).cost_usd(usage) == pytest.approx(2.8)
+    assert Prices(input=1, output=4).cost_usd(usage) == pytest.approx(3.0)
+
+
+def test_the_address_of_openai_has_its_version() -> None:
+    assert OPENAI_URL.endswith("/v1")
