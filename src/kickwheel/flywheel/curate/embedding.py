@@ -6,12 +6,14 @@ look for downloads. A text is the mean of its tokens' vectors, as `WordLlama.emb
 
 import importlib.util
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy
     from numpy.typing import NDArray
+    from tokenizers import Tokenizer
 
 _WEIGHTS = Path("weights") / "l2_supercat_256.safetensors"
 _TOKENIZER = Path("tokenizers") / "l2_supercat_tokenizer_config.json"
@@ -20,22 +22,12 @@ _ROWS = 4096
 
 def embed(texts: Sequence[str]) -> "NDArray[numpy.float32] | None":
     """Unit vectors [len(texts), 256]; `None` where no embedding model is installed."""
-    found = importlib.util.find_spec("wordllama")
-    places = found.submodule_search_locations if found is not None else None
-    if not places:
-        return None
-    folder = Path(places[0])
-    if not (folder / _WEIGHTS).exists() or not (folder / _TOKENIZER).exists():
+    model = _model()
+    if model is None:
         return None
     import numpy
-    from safetensors import safe_open
-    from tokenizers import Tokenizer
 
-    with safe_open(folder / _WEIGHTS, framework="np") as file:
-        table = file.get_tensor("embedding.weight").astype(numpy.float32)
-    tokenizer = Tokenizer.from_file(str(folder / _TOKENIZER))
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
+    table, tokenizer = model
     vectors = numpy.zeros((len(texts), table.shape[1]), dtype=numpy.float32)
     for start in range(0, len(texts), _ROWS):
         batch = list(texts[start : start + _ROWS])
@@ -63,3 +55,24 @@ def nearest(texts: Sequence[str], others: Sequence[str]) -> list[float] | None:
         block = asked[start : start + 256] @ known.T
         found.extend(round(float(value), 6) for value in block.max(axis=1))
     return found
+
+
+@cache
+def _model() -> "tuple[NDArray[numpy.float32], Tokenizer] | None":
+    found = importlib.util.find_spec("wordllama")
+    places = found.submodule_search_locations if found is not None else None
+    if not places:
+        return None
+    folder = Path(places[0])
+    if not (folder / _WEIGHTS).exists() or not (folder / _TOKENIZER).exists():
+        return None
+    import numpy
+    from safetensors import safe_open
+    from tokenizers import Tokenizer
+
+    with safe_open(folder / _WEIGHTS, framework="np") as file:
+        table = file.get_tensor("embedding.weight").astype(numpy.float32)
+    tokenizer = Tokenizer.from_file(str(folder / _TOKENIZER))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return table, tokenizer
