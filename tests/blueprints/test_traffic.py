@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
 
@@ -10,6 +11,10 @@ import pytest
 
 from kickwheel.agents.tools.schema import mistakes
 from kickwheel.core.errors import DataError
+from kickwheel.core.store import open_store
+from kickwheel.flywheel.curate import Options, curate
+from kickwheel.trace import chatlog
+from kickwheel.trace.store import Traces
 
 FILE = Path(__file__).parents[2] / "blueprints" / "concierge" / "traffic.py"
 
@@ -98,6 +103,28 @@ def test_few_answers_break_their_tool_s_schema(lines: list) -> None:
 def test_the_same_package_makes_the_same_bytes(traffic: ModuleType, tmp_path: Path) -> None:
     first, second = traffic.write(tmp_path / "a"), traffic.write(tmp_path / "b")
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_150_questions_are_kept_unseen_with_each_tool_its_share(
+    traffic: ModuleType, tmp_path: Path
+) -> None:
+    file = traffic.write(tmp_path)
+    with open_store(tmp_path / "store") as store:
+        chatlog.import_(file, Traces(store), workload="concierge")
+        traces = list(Traces(store).all("concierge"))
+    dataset = curate(traces, Options(name="concierge", test=150))
+    assert len(dataset.part("test")) == 150
+    assert dataset.cleanliness.clean
+    assert len(dataset.cleanliness.overlaps) == 150
+    assert dataset.steps[-1].name == "split by template"
+    whole = Counter(e.answer.tool_calls[0].name for e in dataset.examples)
+    tested = Counter(e.answer.tool_calls[0].name for e in dataset.part("test"))
+    for tool, count in whole.items():
+        assert abs(tested[tool] - 150 * count / len(dataset.examples)) <= 1.5
+    for example in dataset.part("test"):
+        for other in (*dataset.part("train"), *dataset.part("validation")):
+            assert example.messages[-1].content != other.messages[-1].content
+            assert example.cluster != other.cluster
 
 
 def test_a_damaged_package_is_fetched_anew_and_without_a_connection_it_says_what_to_do(
