@@ -153,6 +153,13 @@ def test_what_the_client_asks_for_reaches_the_model(served: Served) -> None:
     assert request.extra == {"frequency_penalty": 0.25, "top_k": 4}
 
 
+def test_tools_that_come_again_are_read_once() -> None:
+    body = json.dumps({"model": "echo", "messages": QUESTION, "tools": TOOLS}).encode()
+    other = json.dumps({"model": "agent", "messages": QUESTION, "tools": TOOLS, "seed": 1}).encode()
+    assert read(body)[1].tools[0] is read(other)[1].tools[0]
+    assert [tool.name for tool in read(body)[1].tools] == ["weather", "forecast"]
+
+
 def test_a_conversation_with_calls_and_results_is_taken(served: Served) -> None:
     call = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
     messages: Any = [
@@ -209,7 +216,19 @@ def test_a_request_that_breaks_the_protocol_is_told_what_is_wrong(
     assert error.request_id
 
 
-@pytest.mark.parametrize("body", [b"{", b"", b"[1]", b"\xff\xfe", b'{"model": "echo"}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{",
+        b"",
+        b"[1]",
+        b"\xff\xfe",
+        b'{"model": "echo"}',
+        b'{"model": "echo", "messages": [{"role": "user", "content": "\xff"}]}',
+        b'{"model": "echo", "messages": [{"role": "user", "content": "x"}], "tools": ["\xff"]}',
+        b'{"model": "echo", "messages": [{"role": "user", "content": "x"}], "tools": 5}',
+    ],
+)
 def test_a_body_that_is_no_request_is_refused(served: Served, body: bytes) -> None:
     answer = httpx2.post(f"{served.url}/v1/chat/completions", content=body)
     assert answer.status_code == 400

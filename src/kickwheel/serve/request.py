@@ -1,6 +1,7 @@
 """A chat request as it comes over the wire, read into what a model is asked."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -11,13 +12,15 @@ from kickwheel.records import Message, ToolSpec
 from kickwheel.records.openai import messages_from_openai, tool_from_openai
 from kickwheel.serve.errors import Refused
 
+KEPT_BYTES = 1 << 18
+"""Tools that are kept read take so many bytes at most."""
+
 
 class ChatBody(msgspec.Struct):
     """The fields of a chat request that we understand; others are passed on to the model."""
 
     model: str
     messages: list[Any]
-    tools: list[Any] | None = None
     tool_choice: str | dict[str, Any] | None = None
     response_format: dict[str, Any] | None = None
     stream: bool | None = None
@@ -37,17 +40,12 @@ def read(body: bytes) -> tuple[ChatBody, ChatRequest]:
     Raises:
         Refused: it breaks the protocol (400); the text and `param` say where.
     """
-    try:
-        plain = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Refused(400, f"The body is not JSON: {error}", code="invalid_json") from error
-    if not isinstance(plain, dict):
-        raise Refused(400, "The body must be a JSON object.")
+    plain, offered = _fields(body)
     try:
         asked = msgspec.convert(plain, ChatBody)
     except msgspec.ValidationError as error:
         raise _mistake(error) from error
-    tools = _tools(asked)
+    tools = _kept_tools(offered) if len(offered) <= KEPT_BYTES else _tools(offered)
     return asked, ChatRequest(
         messages=_messages(asked),
         tools=tools,
@@ -66,6 +64,18 @@ def read(body: bytes) -> tuple[ChatBody, ChatRequest]:
     )
 
 
+def _fields(body: bytes) -> tuple[dict[str, Any], bytes]:
+    """The fields as plain values, except the tools: these as their own bytes."""
+    try:
+        fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        offered = bytes(fields.pop("tools", b"null"))
+        return {name: msgspec.json.decode(value) for name, value in fields.items()}, offered
+    except msgspec.ValidationError as error:
+        raise Refused(400, "The body must be a JSON object.") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Refused(400, f"The body is not JSON: {error}", code="invalid_json") from error
+
+
 def _messages(asked: ChatBody) -> tuple[Message, ...]:
     if not asked.messages:
         raise Refused(400, "messages is empty: at least one is needed.", param="messages")
@@ -75,9 +85,15 @@ def _messages(asked: ChatBody) -> tuple[Message, ...]:
         raise Refused(400, str(error), param="messages") from error
 
 
-def _tools(asked: ChatBody) -> tuple[ToolSpec, ...]:
+def _tools(offered: bytes) -> tuple[ToolSpec, ...]:
+    try:
+        entries = msgspec.json.decode(offered)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Refused(400, f"The body is not JSON: {error}", code="invalid_json") from error
+    if not isinstance(entries, list | None):
+        raise Refused(400, "tools must be a list", param="tools")
     tools: dict[str, ToolSpec] = {}
-    for position, entry in enumerate(asked.tools or ()):
+    for position, entry in enumerate(entries or ()):
         try:
             tool = tool_from_openai(entry)
         except ValueError as error:
@@ -86,6 +102,11 @@ def _tools(asked: ChatBody) -> tuple[ToolSpec, ...]:
             raise Refused(400, f'two tools are named "{tool.name}"', param="tools")
         tools[tool.name] = tool
     return tuple(tools.values())
+
+
+# A client offers the same tools again and again: they are read once, and, being the same objects,
+# redacted once too.
+_kept_tools = lru_cache(maxsize=64)(_tools)
 
 
 def _choice(choice: str | dict[str, Any] | None, tools: tuple[ToolSpec, ...]) -> str:
