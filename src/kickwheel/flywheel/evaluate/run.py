@@ -165,7 +165,7 @@ class _Field:
         for entrant in self._entrants:
             for example in self._spare if entrant.name in waiting else ():
                 try:
-                    await complete(entrant.model, entrant.ask(example))
+                    await _in_time(entrant.model, entrant.ask(example))
                 except ModelError as error:
                     _log.warning("%s did not answer the warm-up: %s", entrant.name, error)
 
@@ -219,9 +219,7 @@ class _Field:
     async def _answer(self, entrant: Entrant, example: Example, request: ChatRequest) -> Outcome:
         started = time.perf_counter()
         try:
-            done = await asyncio.wait_for(complete(entrant.model, request), request.timeout_s)
-        except TimeoutError:
-            return self._failed(entrant, example, started, f"no answer in {request.timeout_s:g} s")
+            done = await _in_time(entrant.model, request)
         except ModelError as error:
             return self._failed(entrant, example, started, str(error))
         judged = match.judge(done.message, example, cut=done.finish_reason == "length")
@@ -274,6 +272,13 @@ class _Field:
             self._judge_failed += 1
             return 0.0
         return float(good)
+
+
+async def _in_time(model: Model, request: ChatRequest) -> Completion:
+    try:
+        return await asyncio.wait_for(complete(model, request), request.timeout_s)
+    except TimeoutError as error:
+        raise ModelError(f"no answer in {request.timeout_s:g} s", status=504) from error
 
 
 async def _all(work: Sequence[Awaitable[None]]) -> None:
