@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -348,6 +349,25 @@ def test_what_is_no_training_file_is_refused_at_the_door(start: Start) -> None:
     with pytest.raises(openai.BadRequestError, match="nothing here has the id"):
         client.files.list(after="file-x")
     assert FILE_BYTES > 100_000_000
+
+
+def test_a_full_disk_keeps_no_half_of_a_file(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = start().client()
+
+    def full(source: Any, target: Any, size: int) -> None:
+        target.write(source.read(3))
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("kickwheel.serve.files.shutil.copyfileobj", full)
+        with pytest.raises(openai.InternalServerError, match="the disk is full") as raised:
+            client.files.create(file=("a.jsonl", GOOD), purpose="fine-tune")
+    assert raised.value.status_code == 503
+    assert client.files.list().data == []
+    assert list((tmp_path / "store" / "files").iterdir()) == []
+    assert client.files.create(file=("a.jsonl", GOOD), purpose="fine-tune").bytes == len(GOOD)
 
 
 def test_an_unknown_job_is_404(start: Start) -> None:

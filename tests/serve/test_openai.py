@@ -227,6 +227,8 @@ def test_a_request_that_breaks_the_protocol_is_told_what_is_wrong(
         b'{"model": "echo", "messages": [{"role": "user", "content": "\xff"}]}',
         b'{"model": "echo", "messages": [{"role": "user", "content": "x"}], "tools": ["\xff"]}',
         b'{"model": "echo", "messages": [{"role": "user", "content": "x"}], "tools": 5}',
+        b'{"model": ' + b"[" * 100_000,
+        b'{"model": "echo", "messages": [], "tools": ' + b"[" * 5000 + b"]" * 5000 + b"}",
     ],
 )
 def test_a_body_that_is_no_request_is_refused(served: Served, body: bytes) -> None:

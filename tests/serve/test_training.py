@@ -37,6 +37,7 @@ def test_good_lines_are_counted_and_empty_ones_pass(tmp_path: Path) -> None:
     [
         (b"{", "not JSON"),
         (b"\xff", "not JSON"),
+        (b"[" * 100_000, "not JSON"),
         ([], "an example must be"),
         ({"messages": []}, "an example must be"),
         ({"messages": [{"role": "user", "content": "x"}]}, "the assistant's answer, not user's"),

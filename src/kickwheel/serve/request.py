@@ -72,7 +72,7 @@ def _fields(body: bytes) -> tuple[dict[str, Any], bytes]:
         return {name: msgspec.json.decode(value) for name, value in fields.items()}, offered
     except msgspec.ValidationError as error:
         raise Refused(400, "The body must be a JSON object.") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refused(400, f"The body is not JSON: {error}", code="invalid_json") from error
 
 
@@ -88,7 +88,7 @@ def _messages(asked: ChatBody) -> tuple[Message, ...]:
 def _tools(offered: bytes) -> tuple[ToolSpec, ...]:
     try:
         entries = msgspec.json.decode(offered)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refused(400, f"The body is not JSON: {error}", code="invalid_json") from error
     if not isinstance(entries, list | None):
         raise Refused(400, "tools must be a list", param="tools")

@@ -65,7 +65,7 @@ def check_training_file(path: Path, name: str, context: int | None = None) -> Ch
 def _check(line: bytes, context: int | None) -> None:
     try:
         entry = msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"not JSON: {error}") from error
     entries = entry.get("messages") if isinstance(entry, dict) else None
     if not isinstance(entries, list) or not entries:
@@ -108,5 +108,5 @@ def _arguments(answer: Any) -> list[str]:
 def _is_object(text: str) -> bool:
     try:
         return isinstance(msgspec.json.decode(text), dict)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
