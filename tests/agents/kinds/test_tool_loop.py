@@ -193,6 +193,27 @@ async def test_with_answer_result_the_tool_has_the_last_word() -> None:
     assert len(model.asked) == 1
 
 
+@pytest.mark.parametrize(
+    ("answer", "asked", "passed_on"),
+    [
+        ("model", "auto", ["auto", "auto"]),
+        ("model", "required", ["required", "auto"]),
+        ("model", "weather", ["weather", "auto"]),
+        ("model", "none", ["none", "none"]),
+        ("result", "auto", ["required", "required"]),
+        ("result", "weather", ["weather", "required"]),
+        ("result", "none", ["none", "none"]),
+    ],
+)
+async def test_what_the_model_must_do_is_the_callers_wish_once_then_the_agents(
+    answer: str, asked: str, passed_on: list[str]
+) -> None:
+    model = Scripted(calling(("weather", {})), Answer("I do not know."))
+    request = ChatRequest(messages=QUESTION, tool_choice=asked)
+    await events(loop(model, Weather(), answer=answer), QUESTION, request)
+    assert [request.tool_choice for request in model.asked] == passed_on
+
+
 @pytest.mark.parametrize("answer", ["model", "result"])
 @pytest.mark.parametrize(
     ("wrong", "told", "sent_back"),

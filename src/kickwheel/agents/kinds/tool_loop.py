@@ -52,8 +52,8 @@ class ToolLoop(Part):
     """System message before each conversation."""
     answer: Literal["model", "result"] = "model"
     """Who has the last word. `model`: the model reads the tools' results and answers. `result`: the
-    results are the answer as they are; for models that were tuned to write a call and nothing
-    else."""
+    model must call, and the results are the answer as they are; for models that were tuned to
+    write a call and nothing else."""
     max_steps: Annotated[int, Field(gt=0)] = 8
     """Calls of the model in one run at most."""
     max_tokens: Annotated[int, Field(gt=0)] | None = None
@@ -207,10 +207,7 @@ class _Run:
             self.asked,
             messages=tuple(conversation),
             tools=offered,
-            # Whom the caller obliged to call has done so after the first step.
-            tool_choice=self.asked.tool_choice
-            if self.made == 0 or self.asked.tool_choice == "none"
-            else "auto",
+            tool_choice=self._choice(offered),
             max_tokens=min(limits, default=None),
             timeout_s=min(self.asked.timeout_s, self.options.timeout_s),
         )
@@ -229,6 +226,17 @@ class _Run:
             cached_tokens=self.usage.cached_tokens + completion.usage.cached_tokens,
         )
         return completion
+
+    def _choice(self, offered: tuple[ToolSpec, ...]) -> str:
+        """What the model may do: what the caller said, but a call that it asked for is made once.
+
+        With `answer: result` only a call can lead to an answer, so the model must make one.
+        """
+        choice = self.asked.tool_choice
+        if choice == "none" or not offered:
+            return choice
+        free = "required" if self.options.answer == "result" else "auto"
+        return free if choice == "auto" or self.made > 0 else choice
 
     async def _call(
         self, own: Mapping[str, Tool], calls: Sequence[ToolCall]
