@@ -5,13 +5,20 @@ A call is its tool's name, then a line for each argument, in the order of the to
     Events_3_FindEvents
     event_type: Music
     city: New York, NY
-    date: 2023-03-25
+    date: -
 
-Several calls have an empty line between them. Small models err most when they copy, so the form is
-made for copying: a value follows a space, as it does in the question, and thus has the question's
-tokens; in JSON, after a quotation mark, it would be cut into others. Strings stand bare where
-nothing can be mistaken, as JSON otherwise; all else is compact JSON. Dates are written
-YYYY-MM-DD whatever the tool wants, and read back in the tool's own format.
+Small models err most when they copy, so the form is made for copying: a value follows a space, as
+it does in the question, and thus has the question's tokens; in JSON, after a quotation mark, it
+would be cut into others. Strings stand bare where nothing can be mistaken, as JSON otherwise; all
+else is compact JSON. Dates are written YYYY-MM-DD whatever the tool wants, and read back in the
+tool's own format.
+
+An optional argument that is not given has its line all the same, with a dash: whether to fill a
+line that was begun is easier to decide than whether to begin one, and the model sees the names of
+arguments although no schema stands in its prompt. Tools with more than `EXPLICIT` optional
+arguments leave out the lines of those that are not given.
+
+Several calls have an empty line between them.
 
 Grammars are GBNF, as llama.cpp and vLLM take it.
 """
@@ -29,6 +36,9 @@ Schema = Mapping[str, Any]
 STRING_CHARS = 240
 """Characters of one string at most, where the schema sets no bound: a weak model would go on
 without end."""
+EXPLICIT = 8
+"""Optional arguments of a tool up to which each has its line."""
+NOT_GIVEN = "-"
 PARALLEL_CALLS = 8
 """Calls in one answer at most."""
 
@@ -92,9 +102,15 @@ def tools_grammar(tools: Sequence[ToolSpec], *, parallel: bool = False) -> str:
     for number, tool in enumerate(tools):
         required = _required(tool.parameters)
         parts = [_quoted(tool.name)]
+        explicit = _explicit(tool.parameters)
         for name, schema in _properties(tool.parameters):
-            line = f"{_quoted(f'{chr(10)}{name}: ')} {_value(schema, rules, name in required)}"
-            parts.append(line if name in required else f"({line})?")
+            line, value = _quoted(f"\n{name}: "), _value(schema, rules, name in required)
+            if name in required:
+                parts.append(f"{line} {value}")
+            elif explicit:
+                parts.append(f"{line} ({_quoted(NOT_GIVEN)} | {value})")
+            else:
+                parts.append(f"({line} {value})?")
         rules.set(f"tool-{number}", " ".join(parts))
         names.append(f"tool-{number}")
     rules.set("call", " | ".join(names))
@@ -161,10 +177,14 @@ def _written(call: ToolCall, schema: Schema) -> str:
         arguments = None
     if not isinstance(arguments, dict):
         raise DataError(f"the arguments of a call to {call.name} are no JSON object")
-    known = dict(_properties(schema))
-    order = [name for name in known if name in arguments]
-    order += [name for name in arguments if name not in known]
-    lines = [f"{name}: {_literal(arguments[name], known.get(name, {}))}" for name in order]
+    known, required = dict(_properties(schema)), _required(schema)
+    explicit = _explicit(schema)
+    lines = []
+    for name in [*known, *(name for name in arguments if name not in known)]:
+        if name in arguments:
+            lines.append(f"{name}: {_literal(arguments[name], known.get(name, {}))}")
+        elif explicit and name not in required:
+            lines.append(f"{name}: {NOT_GIVEN}")
     return "\n".join([call.name, *lines])
 
 
@@ -180,7 +200,7 @@ def _literal(value: Any, schema: Schema) -> str:
 
 
 def _stands_bare(value: str, schema: Schema) -> bool:
-    if not value or value != value.strip() or value.startswith('"') or len(value.splitlines()) > 1:
+    if value != value.strip() or not value or value[0] in '"-' or len(value.splitlines()) > 1:
         return False
     return schema.get("type") == "string" or not _is_json(value)
 
@@ -200,6 +220,8 @@ def _arguments(text: str, schema: Schema) -> dict[str, Any] | None:
         name, colon, value = line.partition(": ")
         if not colon:
             return None
+        if value == NOT_GIVEN:
+            continue
         arguments[name] = _meant(value, known.get(name, {}))
     return arguments
 
@@ -228,6 +250,12 @@ def _properties(schema: Schema) -> Iterator[tuple[str, Schema]]:
 
 def _required(schema: Schema) -> frozenset[str]:
     return frozenset(schema.get("required") or ())
+
+
+def _explicit(schema: Schema) -> bool:
+    """Whether arguments that are not given have their line too."""
+    required = _required(schema)
+    return sum(name not in required for name, _ in _properties(schema)) <= EXPLICIT
 
 
 def _parameter(name: str, schema: Schema, required: bool) -> str:
@@ -306,7 +334,7 @@ def _value(schema: Schema, rules: _Rules, required: bool) -> str:
         rule = rules.shared("time")
     if rule is None:
         low, high = _bounds(schema)
-        bare = f'[^ "\\n\\r\\t] [^\\n\\r]{{{max(0, low - 1)},{max(0, high - 1)}}}'
+        bare = f'[^ "\\n\\r\\t-] [^\\n\\r]{{{max(0, low - 1)},{max(0, high - 1)}}}'
         return rules.fresh(f"{bare} | {_text(schema, rules)}")
     default = schema.get("default")
     if required and isinstance(default, str) and default:

@@ -13,7 +13,9 @@ from kickwheel.core.errors import DataError
 from kickwheel.flywheel.tune import Options, Progress, lora
 from kickwheel.records import Adapter, Dataset, Message, PromptForm, wire
 
-QUICK = Options(minutes=None, epochs=3, prompt="none", keep_system=False, rank=4, evaluations=3)
+QUICK = Options(
+    threads=1, minutes=None, epochs=3, prompt="none", keep_system=False, rank=4, evaluations=3
+)
 
 
 def bytes_of(folder: Path) -> bytes:

@@ -21,6 +21,9 @@ CHAT_TEMPLATE = (
     "{% endif %}"
 )
 
+MERGED = "\u0120t"
+"""The one token of two bytes: llama.cpp wants a merge."""
+
 FIND = ToolSpec(
     name="find_events",
     description="Finds events.",
@@ -78,8 +81,8 @@ def make_base(folder: Path, seed: int = 0, context: int = 512) -> Path:
 
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     specials = ["<|pad|>", "<|im_start|>", "<|im_end|>"]
-    vocabulary = {text: number for number, text in enumerate([*specials, *letters])}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    vocabulary = {text: number for number, text in enumerate([*specials, *letters, MERGED])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[(MERGED[0], MERGED[1])]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(s, special=True, normalized=False) for s in specials])
@@ -106,3 +109,51 @@ def make_base(folder: Path, seed: int = 0, context: int = 512) -> Path:
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder
+
+
+def make_gguf(folder: Path, target: Path) -> Path:
+    """The tiny llama as llama.cpp reads it, in F32."""
+    import gguf
+    from safetensors.numpy import load_file
+    from transformers import AutoConfig, AutoTokenizer
+
+    from kickwheel.flywheel.tune.base import permuted
+
+    config, tokenizer = AutoConfig.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    writer = gguf.GGUFWriter(target, "llama")
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_rope_dimension_count(config.hidden_size // config.num_attention_heads)
+    writer.add_vocab_size(config.vocab_size)
+    vocabulary = tokenizer.get_vocab()
+    tokens = sorted(vocabulary, key=vocabulary.__getitem__)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(tokens)
+    writer.add_token_types([3 if text.startswith("<|") else 1 for text in tokens])
+    writer.add_token_merges([" ".join(MERGED)])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_add_bos_token(False)
+    writer.add_chat_template(CHAT_TEMPLATE)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
+    for key, array in load_file(folder / "model.safetensors").items():
+        name = names.get_name(key.removesuffix(".weight"))
+        if name is None:
+            continue
+        if "attn_q" in name:
+            array = permuted(array, config.num_attention_heads)
+        if "attn_k" in name:
+            array = permuted(array, config.num_key_value_heads)
+        writer.add_tensor(f"{name}.weight", array.astype("float32", order="C"))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return target
