@@ -70,7 +70,8 @@ def offered(file: Path) -> list[ToolSpec]:
                 spec = openai.tool_from_openai(entry)
             except ValueError as error:
                 raise UsageError(f"{file}:{number}: {error}") from error
-            seen.setdefault(spec.name, Counter())[msgspec.json.encode(spec, order="sorted")] += 1
+            # As it stands: a specialist writes arguments in the order in which it learned them.
+            seen.setdefault(spec.name, Counter())[msgspec.json.encode(spec)] += 1
     # Equally frequent ones are told apart by their text, so that the choice never depends on order.
     return [
         msgspec.json.decode(max(counted, key=lambda text: (counted[text], text)), type=ToolSpec)

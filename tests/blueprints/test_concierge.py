@@ -112,6 +112,7 @@ async def test_each_service_is_offered_once_with_its_most_frequent_schema(folder
         tools = app.live["agents", "concierge"].tools
     assert [spec.name for spec in tools] == ["Events_3_FindEvents", "Weather_1_GetWeather"]
     assert tools[0].parameters == EVENTS["function"]["parameters"]
+    assert list(tools[0].parameters["properties"]) == ["event_type", "city", "date"], "as learned"
 
 
 async def test_a_broken_line_of_traffic_is_named(folder: Path) -> None:
