@@ -140,6 +140,39 @@ def weights(path: Path) -> dict[str, Any]:
     return {t.name: _floats(gguf, t) for t in gguf.GGUFReader(path).tensors}
 
 
+def write_empty_adapter(header: Header, target: Path) -> None:
+    """Writes an adapter for the base that changes nothing: one weight, of rank 1, zero.
+
+    Raises:
+        DataError: the base has no layers as llama.cpp names them.
+        StoreError: the disk is full.
+    """
+    gguf = _package()
+    import numpy as np
+
+    name = next(
+        (n for n in header.tensors if n.startswith("blk.0.attn") and _is_wide(header, n)), ""
+    )
+    if not name:
+        raise DataError("a base without attention, to which no adapter fits")
+    columns, rows = header.tensors[name][0]
+    with _beside(target) as beside:
+        writer = gguf.GGUFWriter(beside, header.architecture)
+        writer.add_type("adapter")
+        writer.add_string("adapter.type", "lora")
+        writer.add_float32("adapter.lora.alpha", 1.0)
+        writer.add_tensor(f"{name}.lora_a", np.zeros((1, columns), np.float32))
+        writer.add_tensor(f"{name}.lora_b", np.zeros((rows, 1), np.float32))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+
+
+def _is_wide(header: Header, name: str) -> bool:
+    return name.endswith(".weight") and len(header.tensors[name][0]) == 2
+
+
 def _is_matrix(tensor: Any) -> bool:
     return len(tensor.shape) == 2 and not tensor.name.startswith(("token_embd", "output."))
 

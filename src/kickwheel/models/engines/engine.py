@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 
 from kickwheel.core.errors import EngineError
-from kickwheel.models import gguf
+from kickwheel.models import catalog, gguf
 from kickwheel.models.catalog import Base
 from kickwheel.models.engines.adapters import adapter_file, adapter_form, check_fits
 from kickwheel.models.engines.process import Process, start
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 DEATHS, WITHIN_S = 5, 60.0
 """So many deaths in this time, and the engine is given up until the time has passed."""
+BACK_OFF_S = 0.25
+"""Before the start that follows on a second death; twice as long each further time."""
 _log = logging.getLogger("kickwheel.engine")
 
 
@@ -40,8 +42,14 @@ class Generation:
     def __init__(self, process: Process, adapters: tuple[Path, ...]) -> None:
         self.process = process
         self.adapters = adapters
+        self.empty = next((p for p in adapters if p.parent == catalog.home() / "nothing"), None)
         self.streams = 0
         self.retired = False
+
+    def lora(self, adapter: Path | None) -> list[dict[str, float]]:
+        """The field `lora` of a request for this adapter, or for the base alone."""
+        chosen = adapter or self.empty
+        return [{"id": self.adapters.index(chosen), "scale": 1.0}] if chosen else []
 
 
 class Engine:
@@ -142,7 +150,18 @@ class Engine:
             wanted = {m.adapter for m in self._models if m.adapter is not None}
             if adapter is not None:
                 wanted.add(adapter)
+            if wanted:
+                wanted.add(await asyncio.to_thread(self._nothing))
             return await self._replace(tuple(sorted(wanted)))
+
+    def _nothing(self) -> Path:
+        # llama.cpp goes on from what a slot has read, also where an adapter read it and the base
+        # is asked: what it reads then is wrong. Between two adapters it looks. So beside adapters
+        # the base is asked through one too, that changes nothing.
+        file = catalog.home() / "nothing" / f"{self.base.sha256[:16]}.gguf"
+        if not file.exists():
+            gguf.write_empty_adapter(self.header, file)
+        return file
 
     def _usable(self, adapter: Path | None) -> Generation | None:
         current = self._generation
@@ -204,7 +223,7 @@ class Engine:
             )
         # The first death is an accident and costs no wait.
         if len(recent) > 1:
-            await asyncio.sleep(0.25 * 2 ** (len(recent) - 2))
+            await asyncio.sleep(BACK_OFF_S * 2 ** (len(recent) - 2))
 
     async def _end(self, generation: Generation) -> None:
         generation.retired = True

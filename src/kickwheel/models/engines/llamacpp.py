@@ -244,10 +244,7 @@ class _Asking:
                 await asyncio.wait_for(asyncio.shield(self.generation.process.wait()), 0.5)
 
     async def _post(self, generation: Generation, deadline: float) -> aiohttp.ClientResponse:
-        body = dict(self.body)
-        adapter = self.model.adapter
-        lora = [] if adapter is None else [{"id": generation.adapters.index(adapter), "scale": 1.0}]
-        body["lora"] = lora
+        body = {**self.body, "lora": generation.lora(self.model.adapter)}
         try:
             async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
                 return await self.model.engine.session.post(
