@@ -358,9 +358,16 @@ class _Asking:
             said = {"error": {"message": body.decode(errors="replace")[:200]}}
         error = said.get("error") if isinstance(said, dict) else None
         if isinstance(error, dict) and error.get("type") == "exceed_context_size_error":
+            how = "Shorten it, or set a larger `context`."
+            form = self.request.form or self.model.form
+            if self.model.adapter is None and self.tools and form.tools == "full":
+                how = (
+                    f"The schemas of {len(self.tools)} tools fill it; a specialist needs none of "
+                    "them, but none is promoted yet: kickwheel turn makes one."
+                )
             return ModelError(
                 f"{self.model.name}: the prompt has {error.get('n_prompt_tokens')} tokens, but a "
-                f"conversation holds {error.get('n_ctx')}. Shorten it, or set a larger `context`.",
+                f"conversation holds {error.get('n_ctx')}. {how}",
                 status=400,
             )
         text = f"{self.model.name}: {_message(said)}"
