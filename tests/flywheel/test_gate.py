@@ -253,38 +253,40 @@ class Turns:
     question and template, of which both share `alike`."""
 
     def __init__(self, structure: str, rate: float, alike: float, chooser: random.Random) -> None:
-        self._chooser = chooser
+        self._gauss = chooser.gauss
         self._cut = NormalDist().inv_cdf(rate)
-        self._alike = alike
-        self._sizes = SIZES[structure]
-        base = report(0, 0, 0, 150)
-        self._contestants = base.contestants
-        self._base = base
-        self._outcomes = {
-            (name, i, right): outcome(i, name, right)
+        # Half of the variance is the template's, half the question's.
+        self._shared, self._own = (alike / 2) ** 0.5, ((1 - alike) / 2) ** 0.5
+        self._sizes: list[int] = []
+        while sum(self._sizes) < 150:
+            size = chooser.choices(*SIZES[structure])[0]
+            self._sizes.append(min(size, 150 - sum(self._sizes)))
+        clusters = [str(c) for c, size in enumerate(self._sizes) for _ in range(size)]
+        self._base = replace(
+            report(0, 0, 0, 150),
+            questions=tuple(
+                Question(example=f"e{i}", text="", expected="", cluster=cluster)
+                for i, cluster in enumerate(clusters)
+            ),
+        )
+        self._outcomes = [
+            [[outcome(i, name, right) for right in (False, True)] for i in range(150)]
             for name in ("specialist", "few-shot")
-            for i in range(150)
-            for right in (True, False)
-        }
+        ]
 
     def verdict(self) -> Verdict:
-        gauss, own = self._chooser.gauss, 1 - self._alike
-        questions, outcomes = [], []
-        while len(questions) < 150:
-            size = self._chooser.choices(*self._sizes)[0]
-            # Half of the variance is the template's, half the question's.
-            shared = gauss(0, (self._alike / 2) ** 0.5)
-            mine, theirs = (shared + gauss(0, (own / 2) ** 0.5) for _ in range(2))
-            cluster = str(len(questions))
-            for i in range(len(questions), min(150, len(questions) + size)):
-                question = gauss(0, (self._alike / 2) ** 0.5)
-                questions.append(Question(example=f"e{i}", text="", expected="", cluster=cluster))
-                for name, level in (("specialist", mine), ("few-shot", theirs)):
-                    right = level + question + gauss(0, (own / 2) ** 0.5) < self._cut
-                    outcomes.append(self._outcomes[name, i, right])
-        return gate.decide(
-            replace(self._base, questions=tuple(questions), outcomes=tuple(outcomes))
-        )
+        gauss, shared, own, cut = self._gauss, self._shared, self._own, self._cut
+        mine, theirs = self._outcomes
+        outcomes, i = [], 0
+        for size in self._sizes:
+            level = gauss(0, shared)
+            first, second = level + gauss(0, own), level + gauss(0, own)
+            for _ in range(size):
+                question = gauss(0, shared)
+                outcomes.append(mine[i][first + question + gauss(0, own) < cut])
+                outcomes.append(theirs[i][second + question + gauss(0, own) < cut])
+                i += 1
+        return gate.decide(replace(self._base, outcomes=tuple(outcomes)))
 
 
 def test_an_equal_candidate_is_falsely_promoted_in_at_most_one_of_twenty_turns(
@@ -300,8 +302,11 @@ def test_an_equal_candidate_is_falsely_promoted_in_at_most_one_of_twenty_turns(
     each = turns // len(conditions) + 1
     promoted = {}
     for condition in conditions:
-        made = Turns(*condition, chooser)
-        promoted[condition] = sum(made.verdict().promoted for _ in range(each))
+        promoted[condition] = 0
+        for turn in range(each):
+            if turn % 20 == 0:
+                made = Turns(*condition, chooser)
+            promoted[condition] += made.verdict().promoted
     share = sum(promoted.values()) / (each * len(conditions))
     with capsys.disabled():
         print(f"\nfalse promotions in {each * len(conditions)} turns: {share:.2%}")
