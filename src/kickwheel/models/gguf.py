@@ -220,9 +220,9 @@ def _package() -> Any:
 
 
 def _header(file: IO[bytes], path: Path) -> Header:
-    magic, version, tensors, keys = struct.unpack("<4sIQQ", file.read(24))
-    if magic != b"GGUF":
+    if file.read(4) != b"GGUF":
         raise DataError(f"{path}: not a GGUF file")
+    version, tensors, keys = _unpack(file, "IQQ")
     if version not in (2, 3):
         raise DataError(f"{path}: GGUF version {version}; only 2 and 3, little-endian, are read")
     metadata = {}
