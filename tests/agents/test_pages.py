@@ -1,0 +1,62 @@
+"""The code on the pages about agents and tools runs, and their YAML is a valid app."""
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kickwheel.agents import Called, Event, Finished, Returned, Text
+from kickwheel.agents.tools.python import from_function
+from kickwheel.app import check_app
+from kickwheel.models.chat import Usage
+from kickwheel.records import Message, ToolCall
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def block(page: str, language: str) -> str:
+    found = re.search(rf"```{language}\n(.*?)```", (DOCS / page).read_text("utf-8"), re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def run(page: str) -> dict[str, Any]:
+    names: dict[str, Any] = {}
+    exec(compile(block(page, "python"), page, "exec"), names)
+    return names
+
+
+async def test_the_function_on_the_page_is_a_tool() -> None:
+    tool = from_function(run("tools/python.md")["book_room"])
+    assert list(tool.spec.parameters["properties"]) == ["room", "nights", "bed"]
+    assert await tool.call({"room": "12", "nights": 2}) == "Room 12 is yours for 2 nights."
+
+
+async def test_the_loop_on_the_page_shows_what_an_agent_does(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    call = ToolCall(id="1", name="weather", arguments='{"city": "Oslo"}')
+    answer = Message(role="assistant", content="Sunny.")
+
+    class Agent:
+        async def run(self, messages: object) -> AsyncIterator[Event]:
+            yield Called(call)
+            yield Returned(call, "sun")
+            yield Text("Sunny.")
+            yield Finished(why="answered", answer=answer, usage=Usage(output_tokens=3), steps=2)
+
+    await run("agents/tool_loop.md")["watch"](Agent(), [])
+    said = '→ weather {"city": "Oslo"}\n← sun\nSunny.answered 3\n'
+    assert capsys.readouterr().out == said
+
+
+def test_the_yaml_on_the_pages_is_a_valid_app(tmp_path: Path) -> None:
+    (tmp_path / "app.yml").write_text(
+        "models:\n  specialist: {kind: openai, model: any}\n"
+        + block("tools/python.md", "yaml").replace("desk:\n", "services:\n", 1)
+        + block("agents/tool_loop.md", "yaml"),
+        encoding="utf-8",
+    )
+    assert len(check_app(tmp_path).parts) == 3
