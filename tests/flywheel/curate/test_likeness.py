@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kickwheel.flywheel.curate import embedding
+from kickwheel.flywheel.curate import embedding, pairs
 from kickwheel.flywheel.curate import likeness as subject
-from kickwheel.flywheel.curate.likeness import Pairs, likeness, nearest
+from kickwheel.flywheel.curate.likeness import likeness, nearest
+from kickwheel.flywheel.curate.pairs import Pairs
 
 short = st.lists(
     st.sampled_from(["find", "me", "a", "taxi", "in", "oslo", "please", "now", "it's", "7"]),
@@ -33,13 +34,19 @@ def test_the_likeness_is_jaccard_of_character_5_grams() -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(short | long, min_size=2, max_size=25), st.sampled_from([0.3, 0.5, 0.7, 0.8, 1.0]))
-def test_every_pair_is_found_and_no_other(texts: list[str], threshold: float) -> None:
-    pairs = Pairs(texts, threshold)
+@given(
+    st.lists(short | long, min_size=2, max_size=25),
+    st.sampled_from([0.3, 0.5, 0.7, 0.8, 1.0]),
+    st.sampled_from([0, 1000]),
+)
+def test_every_pair_is_found_and_no_other(texts: list[str], threshold: float, many: int) -> None:
+    with pytest.MonkeyPatch().context() as patch:
+        patch.setattr(pairs, "MANY", many)
+        among = Pairs(texts, threshold)
     found = {}
     for i in range(len(texts)):
-        found.update({(j, i): value for j, value in pairs.like(i).items()})
-        pairs.add(i)
+        found.update({(j, i): value for j, value in among.like(i).items()})
+        among.add(i)
     expected = {
         (j, i): likeness(texts[j], texts[i])
         for j, i in itertools.combinations(range(len(texts)), 2)
@@ -62,8 +69,7 @@ def test_the_nearest_is_the_most_alike(texts: list[str], others: list[str]) -> N
 @given(st.lists(short, min_size=1, max_size=12), st.lists(short, min_size=1, max_size=12))
 def test_numpy_finds_what_counting_finds(texts: list[str], others: list[str]) -> None:
     plain = nearest(texts, others)
-    many = pytest.MonkeyPatch()
-    with many.context() as patch:
+    with pytest.MonkeyPatch().context() as patch:
         patch.setattr(subject, "MANY", 0)
         assert nearest(texts, others) == plain
 

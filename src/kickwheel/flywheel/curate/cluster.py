@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from kickwheel.flywheel.curate.likeness import Pairs
 from kickwheel.flywheel.curate.normalise import plain
+from kickwheel.flywheel.curate.pairs import Pairs
 from kickwheel.records import AcceptedCall, Message
 
 TEMPLATE = 0.7

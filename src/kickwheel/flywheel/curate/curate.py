@@ -11,6 +11,7 @@ from kickwheel.flywheel.curate.cluster import Groups, join_templates, mask
 from kickwheel.flywheel.curate.extract import Candidate, extract
 from kickwheel.flywheel.curate.kind import kinds, main
 from kickwheel.flywheel.curate.normalise import normalise, plain, question
+from kickwheel.flywheel.curate.pairs import Pairs
 from kickwheel.flywheel.curate.split import HELD_BACK, Placed, Placing, place
 from kickwheel.flywheel.curate.valid import invalid
 from kickwheel.records import AnswerKind, Dataset, Dropped, Example, Step, ToolSpec, Trace, wire
@@ -251,7 +252,7 @@ class _Work:
         if not self._earlier:
             return
         tested = [i for i, side in enumerate(placed.split) if side == "test"]
-        pairs = likeness.Pairs(self.questions, self.options.near)
+        pairs = Pairs(self.questions, self.options.near)
         for i in tested:
             pairs.add(i)
         for i, side in enumerate(placed.split):

@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Hashable, Sequence
 
-from kickwheel.flywheel.curate.likeness import Pairs
+from kickwheel.flywheel.curate.pairs import Pairs
 
 AGAIN = "asked again"
 CONTRADICTED = "asked again, with another answer"
