@@ -60,8 +60,8 @@ def decide(
     )
     threshold = margin if kind == "superiority" else -margin
     rule = (
-        f"{kind}: the {confidence:.0%} interval of the difference in {metric} must lie above "
-        f"{_points(threshold)}"
+        f"{kind}: the {100 * confidence:g} % interval of the difference in "
+        f"{_words(report, metric)} must lie above {_points(threshold)}"
     )
     if paired is None:
         raise UsageError(f"{report.candidate} and {opponent.name} were asked no question alike")
@@ -73,7 +73,7 @@ def decide(
     return Verdict(
         promoted=not reasons,
         against=opponent.name,
-        why=_why(report.candidate, paired, rule, reasons),
+        why=_why(report, paired, reasons),
         reasons=tuple(reasons),
         more_examples=more,
         metric=metric,
@@ -207,14 +207,20 @@ def _too_little(paired: Paired, threshold: float, more: int | None) -> str:
     return f"{text}; about {more} more test examples would decide it, {where} if all stays as it is"
 
 
-def _why(candidate: str, paired: Paired, rule: str, reasons: list[str]) -> str:
+def _why(report: Report, paired: Paired, reasons: list[str]) -> str:
     shown = (
-        f"{_points(paired.difference)} [{_points(paired.low)}, {_points(paired.high)}] "
-        f"in {paired.metric} against {paired.against} on {paired.n} questions"
+        f"{_points(paired.difference)} [{100 * paired.low:+.1f}, {100 * paired.high:+.1f}] in "
+        f"{_words(report, paired.metric)} against {paired.against} on {paired.n} questions"
     )
     if reasons:
-        return f"{candidate} is not promoted: {'; '.join(reasons)}. It has {shown}."
-    return f"{candidate} is promoted: {shown} ({rule})."
+        return f"{report.candidate} is not promoted: {'; '.join(reasons)}. It has {shown}."
+    return f"{report.candidate} is promoted: {shown}."
+
+
+def _words(report: Report, metric: str) -> str:
+    if metric == "right":
+        return "right calls" if report.kind == "call" else "right answers"
+    return {"right_tool": "right tools", "fields": "right fields"}.get(metric, metric)
 
 
 def _points(share: float) -> str:
