@@ -1,0 +1,80 @@
+"""A model that follows a ref: whatever was promoted last answers."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from kickwheel.core.errors import KickwheelError
+from kickwheel.core.plugins import Context
+from kickwheel.models.chat import ChatRequest, Delta, Model
+
+M = TypeVar("M", bound=Model)
+
+LOOK_S = 0.2
+"""Seconds between two looks at a ref: a read of some 20 µs."""
+_log = logging.getLogger("kickwheel.engine")
+
+
+class Following(Generic[M]):
+    """The model that a ref points to; streams that run when it moves end on the old one."""
+
+    def __init__(self, name: str, current: M) -> None:
+        self.name = name
+        self.current = current
+
+    def stream(self, request: ChatRequest) -> AsyncIterator[Delta]:
+        """As the current model's."""
+        return self.current.stream(request)
+
+
+F = TypeVar("F", bound=Following)  # type: ignore[type-arg]
+
+
+@asynccontextmanager
+async def following(
+    context: Context,
+    ref: str,
+    open_adapter: Callable[[Path | None], Awaitable[M]],
+    make: Callable[[str, M], F],
+) -> AsyncGenerator[F]:
+    """The model behind the ref, and from then on whatever it is moved to.
+
+    Args:
+        open_adapter: the model with the adapter of this folder; of the base alone for `None`.
+        make: `Following`, or what adds to it.
+    """
+    store = context.store
+
+    async def behind(target: str | None) -> M:
+        if target is None:
+            return await open_adapter(None)
+        kind, _, identity = target.partition("/")
+        folder = store.artifacts.path(kind, identity)
+        return await open_adapter(folder / "adapter" if kind == "snapshot" else folder)
+
+    async def follow() -> None:
+        seen = known
+        while True:
+            await asyncio.sleep(LOOK_S)
+            try:
+                target = store.refs.read(ref)
+                if target == seen:
+                    continue
+                seen = target
+                model.current = await behind(target)
+                _log.info("%s is now %s", ref, target or "the base alone")
+            except KickwheelError as error:
+                # What answers must go on answering; whoever moved the ref reads why.
+                _log.error("%s points at %s, which cannot be served: %s", ref, seen, error)
+
+    known = store.refs.read(ref)
+    model = make(context.name, await behind(known))
+    task = asyncio.create_task(follow())
+    try:
+        yield model
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
