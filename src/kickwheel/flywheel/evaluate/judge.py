@@ -42,7 +42,12 @@ async def is_good(model: Model, *, question: str, answer: str, reference: str) -
         ModelError: it did not answer, or neither good nor bad.
     """
     parts = [("question", question), ("reference answer", reference), ("answer", answer)]
-    asked = "\n\n".join(f"<<{name}>>\n{text}\n<<end of {name}>>" for name, text in parts if text)
+    # Marks inside a text would end it early and let it speak to the judge.
+    asked = "\n\n".join(
+        f"<<{name}>>\n{text.replace('<<', '‹‹').replace('>>', '››')}\n<<end of {name}>>"
+        for name, text in parts
+        if text
+    )
     request = ChatRequest(
         messages=(
             Message(role="system", content=_INSTRUCTIONS),
