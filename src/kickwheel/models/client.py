@@ -66,7 +66,7 @@ class OpenAI(Part):
     async def open(self, context: Context) -> AsyncGenerator["RemoteModel"]:
         """The model; nothing is asked of it yet."""
         url = self.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL
-        key = _key(self.api_key.get_secret_value() if self.api_key else "${OPENAI_API_KEY}")
+        key = key_from(self.api_key.get_secret_value() if self.api_key else "${OPENAI_API_KEY}")
         if not key and url.startswith(OPENAI_URL):
             raise UsageError(
                 f"models.{context.name}: OpenAI wants a key. Set OPENAI_API_KEY, or base_url for "
@@ -128,10 +128,8 @@ class RemoteModel:
             ModelError: no answer after `TRIES` tries, within the request's time, or one that was
                 cut in the middle.
         """
-        body = chat_body(request, self.model, limit=self._limit())
-        answer = Answer(self.model, label=_LABEL if "response_format" in body else None)
-        if not request.labels:
-            answer.label = None
+        body, label = self.body(request)
+        answer = Answer(self.model, label=label)
         chunks = self._wire.post("/chat/completions", body, request.timeout_s)
         async with aclosing(chunks):
             async for chunk in chunks:
@@ -142,15 +140,18 @@ class RemoteModel:
         for delta in self._read(answer, None):
             yield delta
 
+    def body(self, request: ChatRequest) -> tuple[dict[str, Any], str | None]:
+        """What is sent, and the key of the answer's JSON under which a label comes back."""
+        # OpenAI's newer models refuse the old name, and most other servers do not know the new.
+        limit = "max_completion_tokens" if self._is_openai else "max_tokens"
+        body = chat_body(request, self.model, limit=limit)
+        return body, _LABEL if request.labels and request.constrained else None
+
     def _read(self, answer: Answer, chunk: bytes | None) -> list[Delta]:
         try:
             return answer.feed(chunk) if chunk is not None else answer.close()
         except ValueError as error:
             raise ModelError(self._wire.clean(f"{self.name}: {error}")) from error
-
-    def _limit(self) -> str:
-        # OpenAI's newer models refuse the old name, and most other servers do not know the new.
-        return "max_completion_tokens" if self._is_openai else "max_tokens"
 
 
 def chat_body(request: ChatRequest, model: str, *, limit: str = "max_tokens") -> dict[str, Any]:
@@ -306,7 +307,8 @@ class Wire:
         return ModelError(f"{self._name}: {self.url} broke off in the middle of its answer")
 
 
-def _key(written: str) -> str | None:
+def key_from(written: str) -> str | None:
+    """The key that `${NAME}` stands for, or what is written itself."""
     variable = re.fullmatch(r"\$\{(\w+)\}", written.strip())
     return (os.environ.get(variable[1]) if variable else written) or None
 

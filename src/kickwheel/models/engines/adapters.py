@@ -1,4 +1,4 @@
-"""Adapter files as llama.cpp takes them: where they are, and whether they fit a base."""
+"""Adapters as engines take them: their files and records, and whether they fit a base."""
 
 from pathlib import Path
 
@@ -21,13 +21,13 @@ def adapter_file(adapter: Path) -> Path:
     return file.resolve()
 
 
-def adapter_record(file: Path) -> Adapter | None:
-    """The record beside the file; `None` where the adapter was made elsewhere and has none.
+def record_in(folder: Path) -> Adapter | None:
+    """The record of an adapter's folder; `None` where it was made elsewhere and has none.
 
     Raises:
         DataError: it is damaged.
     """
-    record = file.parent / "adapter.json"
+    record = folder / "adapter.json"
     if not record.exists():
         return None
     try:
@@ -38,7 +38,7 @@ def adapter_record(file: Path) -> Adapter | None:
 
 def adapter_form(file: Path) -> PromptForm | None:
     """The form of prompt that the adapter was tuned with, where it says."""
-    record = adapter_record(file)
+    record = record_in(file.parent)
     return record.form if record else None
 
 
@@ -51,7 +51,7 @@ def check_fits(file: Path, base: Base, header: gguf.Header) -> None:
     adapter = gguf.read_header(file)
     if adapter.metadata.get("general.type") != "adapter":
         raise DataError(f"{file}: a GGUF, but no adapter")
-    record = adapter_record(file)
+    record = record_in(file.parent)
     if record is not None and record.base_sha256 not in ("", base.sha256):
         raise DataError(
             f"{file}: tuned on {record.base} with SHA-256 {record.base_sha256[:12]}…, not on "

@@ -1,0 +1,402 @@
+"""`kind: vllm`: a base on GPUs with adapters beside it, served by vLLM here or at a URL.
+
+With an adapter the prompt and the grammar are ours, as for `local`: the adapter is asked as it was
+tuned. Without one the request goes through the server's own chat route.
+Source: docs.vllm.ai, structured outputs (the `guided_…` fields were removed in 0.12) and LoRA
+adapters (`/v1/load_lora_adapter`, `/v1/unload_lora_adapter`).
+"""
+
+import asyncio
+import hashlib
+import json
+import os
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from pydantic import SecretStr
+
+from kickwheel.core.errors import DataError, EngineError, ModelError, UsageError
+from kickwheel.core.plugins import Context, Part
+from kickwheel.models import catalog
+from kickwheel.models.answer import Answer
+from kickwheel.models.chat import ChatRequest, Delta, Done, FinishReason, TextDelta, Usage
+from kickwheel.models.client import Prices, RemoteModel, Wire, chat_body, key_from, new_session
+from kickwheel.models.engines.adapters import record_in
+from kickwheel.models.engines.asked import Asked
+from kickwheel.models.engines.follow import Following, following
+from kickwheel.models.prompt import Template
+from kickwheel.records import PromptForm
+
+START_S = 900.0
+"""Seconds that vLLM may take to load and compile."""
+STOP_S = 20.0
+_LAST_LINES = 40
+
+
+class Vllm(Part):
+    """A base on GPUs, with adapters beside it, served by vLLM."""
+
+    url: str | None = None
+    """A running server, with the version: `http://gpu-1:8000/v1`. Adapters need it to be started
+    with `--enable-lora` and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, and to see the store's folder
+    under the same path. Without a URL a server is started here and ends with the app."""
+    base: str | None = None
+    """A folder with safetensors, or `hf:org/name`; needed to start a server and for adapters."""
+    model: str | None = None
+    """The base's name on the server; by default the first that the server lists."""
+    adapter: str | None = None
+    """A ref, which is followed, or the folder of an adapter; as in `local`."""
+    api_key: SecretStr | None = None
+    """Write `${NAME}` for the value of a variable."""
+    arguments: tuple[str, ...] = ()
+    """Further arguments of `vllm serve`, such as `--max-model-len=8192`."""
+    prices: Prices | None = None
+    """What tokens cost there; without, no cost is told."""
+
+    @asynccontextmanager
+    async def open(
+        self, context: Context
+    ) -> AsyncGenerator["ChatModel | AdaptedModel | Following[AdaptedModel]"]:
+        """The model, answering as soon as the block begins."""
+        if self.base is None and (self.url is None or self.adapter is not None):
+            why = "adapters are asked in the base's template" if self.url else "to start a server"
+            raise UsageError(f"models.{context.name}: vllm needs `base`: {why}")
+        folder = None
+        if self.base is not None:
+            here = context.folder / self.base
+            name = str(here) if here.exists() else self.base
+            folder = await asyncio.to_thread(catalog.checkpoint, name)
+        server: Server = await context.share(
+            ("vllm", self.url, str(folder), self.arguments), lambda: self._server(folder)
+        )
+        base = self.model or await server.first_model()
+
+        async def with_adapter(adapter: Path | None) -> AdaptedModel:
+            assert folder is not None
+            return await server.model(context.name, base, adapter, read_template(folder))
+
+        if self.adapter is None:
+            yield ChatModel(server, context.name, base, self.prices)
+        elif (context.folder / self.adapter).exists():
+            yield await with_adapter(context.folder / self.adapter)
+        else:
+            async with following(context, self.adapter, with_adapter, Following) as model:
+                yield model
+
+    @asynccontextmanager
+    async def _server(self, folder: Path | None) -> AsyncGenerator["Server"]:
+        key = key_from(self.api_key.get_secret_value()) if self.api_key else None
+        if self.url is not None:
+            async with new_session() as session:
+                yield Server(session, self.url, key)
+        else:
+            assert folder is not None
+            async with started(folder, self.arguments, key) as server:
+                yield server
+
+
+class Server:
+    """A vLLM server that answers."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str, key: str | None) -> None:
+        self.session, self.url, self.key = session, url.rstrip("/"), key
+        self._loaded: dict[str, asyncio.Task[None]] = {}
+
+    async def first_model(self) -> str:
+        """The first model that it lists: the base.
+
+        Raises:
+            EngineError: it does not answer.
+        """
+        listed = await self._ask("GET", "/models", None)
+        try:
+            return str(listed["data"][0]["id"])
+        except (KeyError, IndexError, TypeError) as error:
+            raise EngineError(f"{self.url}/models lists no model") from error
+
+    async def model(
+        self, name: str, base: str, adapter: Path | None, template: Template
+    ) -> "AdaptedModel":
+        """The base with the adapter in this folder, loaded where it is not yet.
+
+        Raises:
+            DataError: there is no adapter in the folder.
+            EngineError: the server does not take it.
+        """
+        if adapter is None:
+            return AdaptedModel(self, name, base, template, PromptForm())
+        config = adapter / "adapter_config.json"
+        if not config.is_file():
+            raise DataError(f"{adapter}: no adapter_config.json there, so no PEFT adapter")
+        record = record_in(adapter)
+        # The name must change with the bytes: vLLM keeps what it once loaded under one.
+        weights = await asyncio.to_thread((adapter / "adapter_model.safetensors").read_bytes)
+        there = f"kickwheel-{hashlib.sha256(weights).hexdigest()[:16]}"
+        await self.load(there, adapter)
+        form = record.form if record else PromptForm()
+        return AdaptedModel(self, name, there, template, form, adapter)
+
+    async def load(self, there: str, adapter: Path) -> None:
+        """Makes the server answer under the name `there`; once, however many ask for it."""
+        if there not in self._loaded:
+            self._loaded[there] = asyncio.create_task(self._load(there, adapter))
+        try:
+            await asyncio.shield(self._loaded[there])
+        except EngineError:
+            self._loaded.pop(there, None)
+            raise
+
+    async def unload(self, there: str) -> None:
+        """Makes the server forget an adapter; one that it does not know is no error."""
+        self._loaded.pop(there, None)
+        with suppress(EngineError):
+            await self._ask("POST", "/unload_lora_adapter", {"lora_name": there})
+
+    async def _load(self, there: str, adapter: Path) -> None:
+        body = {"lora_name": there, "lora_path": str(await asyncio.to_thread(adapter.resolve))}
+        try:
+            await self._ask("POST", "/load_lora_adapter", body)
+        except EngineError as error:
+            # Somebody else loaded it, or we did before the connection broke.
+            if "already" not in str(error):
+                raise
+
+    async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
+        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
+        try:
+            async with (
+                asyncio.timeout(120.0),
+                self.session.request(
+                    method, self.url + path, json=body, headers=headers
+                ) as response,
+            ):
+                said = await response.text()
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            reason = str(error) or type(error).__name__
+            raise EngineError(f"{self.url} does not answer: {reason}") from error
+        if response.status == 404 and "lora" in path:
+            raise EngineError(
+                f"{self.url} takes no adapters while it runs. Start it with --enable-lora and "
+                "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True."
+            )
+        if response.status != 200:
+            raise EngineError(f"{self.url}{path} answers {response.status}: {said[:300]}")
+        try:
+            return json.loads(said)
+        except ValueError:
+            return said
+
+
+class ChatModel(RemoteModel):
+    """A model that is asked through the server's chat route."""
+
+    def __init__(self, server: Server, name: str, there: str, prices: Prices | None = None) -> None:
+        super().__init__(server.session, name, there, server.url, server.key, prices)
+
+    def body(self, request: ChatRequest) -> tuple[dict[str, Any], str | None]:
+        """Labels and schemas are enforced by the server itself."""
+        body = chat_body(request, self.model)
+        body.pop("response_format", None)
+        if request.constrained and not request.tools:
+            if request.labels:
+                body["structured_outputs"] = {"choice": list(request.labels)}
+            elif request.json_schema is not None:
+                body["structured_outputs"] = {"json": request.json_schema}
+        return body, None
+
+
+class AdaptedModel:
+    """A model that is asked with our own prompt and grammar."""
+
+    def __init__(
+        self,
+        server: Server,
+        name: str,
+        there: str,
+        template: Template,
+        form: PromptForm,
+        adapter: Path | None = None,
+    ) -> None:
+        self.name, self.there, self.form = name, there, form
+        self._server, self._template, self._adapter = server, template, adapter
+
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[Delta]:
+        """The answer, piece by piece; a call comes whole, at its end.
+
+        Raises:
+            ModelError: as `RemoteModel.stream`.
+        """
+        asked = Asked(request, self._template, self.form, self.name)
+        wire = Wire(self._server.session, self.name, self._server.url, self._server.key)
+        body = self._body(asked)
+        answer = Answer(self.there)
+        if self._adapter is not None:
+            # After a restart the server knows none.
+            await self._loaded(self._adapter)
+        finish: FinishReason = "stop"
+        usage = Usage()
+        chunks = wire.post("/completions", body, request.timeout_s)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                for text in _texts(answer, chunk, self.name):
+                    for delta in asked.piece(text):
+                        yield delta
+                if answer.ended:
+                    break
+        try:
+            for last in answer.close():
+                if isinstance(last, Done):
+                    finish, usage = last.finish_reason, last.usage
+                elif isinstance(last, TextDelta):
+                    for delta in asked.piece(last.text):
+                        yield delta
+        except ValueError as error:
+            raise ModelError(f"{self.name}: {error}") from error
+        for delta in asked.end(finish, usage):
+            yield delta
+
+    async def _loaded(self, adapter: Path) -> None:
+        try:
+            await self._server.load(self.there, adapter)
+        except EngineError as error:
+            raise ModelError(f"{self.name}: {error}", status=503) from error
+
+    def _body(self, asked: Asked) -> dict[str, Any]:
+        request = asked.request
+        body: dict[str, Any] = {
+            "model": self.there,
+            "prompt": asked.prompt,
+            # The template has written what begins a text.
+            "add_special_tokens": False,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "max_tokens": request.max_tokens or 1024,
+            "temperature": request.temperature or 0.0,
+        }
+        # A grammar that sets in later is not known there: what may be a text is left free.
+        if asked.grammar is not None and asked.trigger is None:
+            body["structured_outputs"] = {"grammar": asked.grammar}
+        for key, value in (("top_p", request.top_p), ("seed", request.seed)):
+            if value is not None:
+                body[key] = value
+        if request.stop:
+            body["stop"] = list(request.stop)
+        return body
+
+
+@asynccontextmanager
+async def started(
+    folder: Path, arguments: Sequence[str] = (), key: str | None = None
+) -> AsyncGenerator[Server]:
+    """A vLLM server of our own on a free port of the loopback; it ends with the block, and with
+    this process however that ends.
+
+    Raises:
+        EngineError: there is no `vllm` command, or it does not start; the text has its last words.
+    """
+    port = _free_port()
+    environment = {**os.environ, "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"}
+    if key:
+        environment["VLLM_API_KEY"] = key
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "kickwheel.models.engines.guard", str(os.getpid())),
+        *("vllm", "serve", str(folder), "--host", "127.0.0.1", "--port", str(port)),
+        *("--enable-lora", *arguments),
+        env=environment,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    lines: deque[str] = deque(maxlen=_LAST_LINES)
+    reader = asyncio.create_task(_read(process, lines))
+    try:
+        async with new_session() as session:
+            url = f"http://127.0.0.1:{port}"
+            await _until_healthy(session, url, process, lines)
+            yield Server(session, f"{url}/v1", key)
+    finally:
+        with suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), STOP_S)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+        reader.cancel()
+
+
+async def _until_healthy(
+    session: aiohttp.ClientSession,
+    url: str,
+    process: asyncio.subprocess.Process,
+    lines: deque[str],
+) -> None:
+    ends = time.monotonic() + START_S
+    while time.monotonic() < ends:
+        if process.returncode is not None:
+            await asyncio.sleep(0.1)  # its last words are still on their way
+            said = "\n".join(list(lines)[-5:]) or "it said nothing"
+            if process.returncode == 127:
+                said += ". Install vLLM in this environment, or give `url`"
+            raise EngineError(f"vllm did not start (exit {process.returncode}): {said}")
+        with suppress(aiohttp.ClientError, OSError):
+            async with session.get(f"{url}/health") as response:
+                if response.status == 200:
+                    return
+        await asyncio.sleep(0.2)
+    raise EngineError(f"vllm did not start within {START_S:.0f} s")
+
+
+async def _read(process: asyncio.subprocess.Process, lines: deque[str]) -> None:
+    assert process.stdout is not None
+    while True:
+        try:
+            line = await process.stdout.readline()
+        except ValueError:  # a line longer than the stream's limit
+            continue
+        if not line:
+            return
+        lines.append(line.decode(errors="replace").rstrip())
+
+
+def read_template(folder: Path) -> Template:
+    """The chat template in a folder as transformers writes it.
+
+    Raises:
+        DataError: there is none.
+    """
+    try:
+        config = json.loads((folder / "tokenizer_config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder}: no readable tokenizer_config.json") from error
+    apart = folder / "chat_template.jinja"
+    source = apart.read_text() if apart.is_file() else config.get("chat_template")
+    if not isinstance(source, str):
+        raise DataError(f"{folder}: has no chat template; take an instruct model")
+    return Template(source, bos=_token(config, "bos"), eos=_token(config, "eos"))
+
+
+def _token(config: Mapping[str, Any], which: str) -> str:
+    token = config.get(f"{which}_token")
+    return str((token.get("content") if isinstance(token, dict) else token) or "")
+
+
+def _texts(answer: Answer, chunk: bytes, name: str) -> list[str]:
+    try:
+        return [delta.text for delta in answer.feed(chunk) if isinstance(delta, TextDelta)]
+    except ValueError as error:
+        raise ModelError(f"{name}: {error}") from error
+
+
+def _free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+        return port
