@@ -54,14 +54,17 @@ def main() -> None:
         taken.append((time.perf_counter() - began, done.stdout.decode().strip()))
     whole, inside = min(taken)
     print(
-        f"100 traces, cold: {whole:.2f} s with Python's start (examples, seconds inside: {inside}), "
+        f"100 traces, cold: {whole:.2f} s with Python's start (examples, seconds: {inside}), "
         f"load {load()}"
     )
     began = time.perf_counter()
     dataset = curate(traces(many), Options(name="many", test=1000))
-    seconds = time.perf_counter() - began
+    seconds, worked = time.perf_counter() - began, time.process_time()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{many} traces: {seconds:.1f} s, {peak:.0f} MB at most, load {load()}")
+    print(
+        f"{many} traces: {seconds:.1f} s, {worked:.0f} s of CPU, {peak:.0f} MB at most, "
+        f"load {load()}"
+    )
     for step in dataset.steps:
         print(f"  {step.name}: {step.kept} {dict(step.dropped)}")
     sides = [len(dataset.part(side)) for side in ("train", "validation", "test")]  # type: ignore[arg-type]

@@ -18,6 +18,11 @@ from typing import Any
 
 from kickwheel.records import AcceptedCall, Feedback, Message, Span, ToolCall, ToolSpec, Trace
 
+SHORTEST = 6
+"""Characters of the shortest text in which something may be found, `a@b.io`."""
+SHORTEST_KEY = 14
+"""Characters of the shortest key that is known by its shape alone."""
+
 _SEP = r"[ .\-/\u00a0\u2011\u2013]"
 _RUN = re.compile(r"\d[\d ().\-/\u00a0\u2011\u2013]{5,}\d", re.ASCII)
 _LONG_RUN = re.compile(r"\d(?:[ ().\-/\u00a0\u2011\u2013]{0,3}\d){8}", re.ASCII)
@@ -148,6 +153,8 @@ class Redaction:
 
     def text(self, value: str) -> str:
         """The text with placeholders; the same object where nothing was found."""
+        if len(value) < SHORTEST:
+            return value
         found = self._text(value)
         return value if found == value else found
 
@@ -262,7 +269,7 @@ class Redaction:
     def _keys(self, value: str, lower: str) -> str:
         if "-----begin" in lower:
             value = _BLOCK.sub(lambda m: self._name("key", m[0], m[0]), value)
-        if any(mark in lower for mark in _SHAPED):
+        if len(lower) >= SHORTEST_KEY and any(mark in lower for mark in _SHAPED):
             value = _KEY.sub(lambda m: self._name("key", m[0], m[0]), value)
         patterns = []
         if "bearer" in lower:

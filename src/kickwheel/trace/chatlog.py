@@ -28,7 +28,7 @@ from typing import IO, Any, cast
 
 from kickwheel.core import redact
 from kickwheel.core.errors import DataError
-from kickwheel.core.files import write_whole
+from kickwheel.core.files import writing
 from kickwheel.records import AcceptedCall, Feedback, Message, Span, Trace, genai, wire
 from kickwheel.records.openai import message_from_openai, messages_from_openai, tool_from_openai
 from kickwheel.records.trace import Value
@@ -108,28 +108,28 @@ def import_(
     """
     named = workload or file.stem
     tell = on_progress or _silent
-    broken, lines = _check(file, named, tell)
-    aside = _keep_aside(file, broken, traces.folder)
+    aside = _aside(file, traces.folder)
+    broken, lines = _check(file, named, aside, tell)
     if not lines:
         raise DataError(f"{file}: empty. Traffic has one JSON object a line.")
     if len(broken) > BROKEN_SHARE * lines:
         raise DataError(
             f"{len(broken)} of {lines} lines of {file} are broken, more than "
             f"{BROKEN_SHARE:.0%}: nothing was imported.\n"
-            + "\n".join(_named([one for one, _ in broken]))
+            + "\n".join(_named(broken))
             + f"\nAll are in {aside}. Correct them, or leave them out, and import again."
         )
     workloads: dict[str, int] = {}
     new = 0
-    for batch in _batches(_good(file, named, {one.line for one, _ in broken}, tell, workloads)):
+    for batch in _batches(_good(file, named, {one.line for one in broken}, tell, workloads)):
         new += traces.add(batch)
     return Landed(
         file=str(file),
         lines=lines,
         new=new,
         known=sum(workloads.values()) - new,
-        broken=tuple(one for one, _ in broken),
-        aside=aside,
+        broken=tuple(broken),
+        aside=aside if broken else None,
         workloads=dict(sorted(workloads.items())),
     )
 
@@ -173,20 +173,36 @@ def read(line: bytes, *, workload: str, source: str) -> Trace:
     )
 
 
-def _check(file: Path, workload: str, tell: Progress) -> tuple[list[tuple[Broken, bytes]], int]:
-    broken: list[tuple[Broken, bytes]] = []
+def _check(file: Path, workload: str, aside: Path, tell: Progress) -> tuple[list[Broken], int]:
+    """The broken lines, and how many lines there are; writes the broken ones aside."""
+    broken: list[Broken] = []
     lines = 0
-    for number, line, done, total in _lines(file):
-        lines += 1
-        try:
-            if len(line) > LINE_BYTES:
-                raise ValueError(f"longer than {LINE_BYTES >> 20} MiB; is this JSONL?")
-            _storable(read(line, workload=workload, source=""))
-        except ValueError as error:
-            broken.append((Broken(file=file.name, line=number, why=str(error)), line[:LINE_BYTES]))
-        if lines % BATCH == 0:
-            tell(done / 2, total, f"{lines} lines checked, {len(broken)} broken")
+    with writing(aside) as out:
+        for number, line, done, total in _lines(file):
+            lines += 1
+            try:
+                if len(line) > LINE_BYTES:
+                    raise ValueError(f"longer than {LINE_BYTES >> 20} MiB; is this JSONL?")
+                _storable(read(line, workload=workload, source=""))
+            except ValueError as error:
+                broken.append(Broken(file=file.name, line=number, why=str(error)))
+                out.write(_kept(broken[-1], line))
+            if lines % BATCH == 0:
+                tell(done / 2, total, f"{lines} lines checked, {len(broken)} broken")
+    if not broken:
+        aside.unlink()
     return broken, lines
+
+
+def _kept(broken: Broken, line: bytes) -> bytes:
+    text = redact.text(line[:LINE_BYTES].decode("utf-8", "replace").rstrip("\r\n"))
+    entry = {"file": broken.file, "line": broken.line, "why": broken.why, "text": text}
+    return json.dumps(entry, ensure_ascii=False).encode() + b"\n"
+
+
+def _aside(file: Path, folder: Path) -> Path:
+    mark = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:8]
+    return folder / "rejected" / f"{file.stem}-{mark}.jsonl"
 
 
 def _storable(trace: Trace) -> None:
@@ -240,27 +256,6 @@ def _line(opened: IO[bytes]) -> bytes:
 def _batches(traces: Iterator[Trace]) -> Iterator[list[Trace]]:
     while batch := list(islice(traces, BATCH)):
         yield batch
-
-
-def _keep_aside(file: Path, broken: Sequence[tuple[Broken, bytes]], folder: Path) -> Path | None:
-    if not broken:
-        return None
-    mark = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:8]
-    aside = folder / "rejected" / f"{file.stem}-{mark}.jsonl"
-    lines = [
-        json.dumps(
-            {
-                "file": one.file,
-                "line": one.line,
-                "why": one.why,
-                "text": redact.text(line.decode("utf-8", "replace").rstrip("\r\n")),
-            },
-            ensure_ascii=False,
-        )
-        for one, line in broken
-    ]
-    write_whole(aside, "\n".join(lines) + "\n")
-    return aside
 
 
 def _named(broken: Sequence[Broken]) -> list[str]:
