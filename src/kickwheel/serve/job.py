@@ -52,8 +52,8 @@ class JobEvent:
     message: str
     level: Literal["info", "warn", "error"] = "info"
     type: Literal["message", "metrics", "checkpoint"] = "message"
-    """`metrics`: where it stands, at most one a second is kept. `checkpoint`: where a killed run
-    would go on."""
+    """`metrics`: where it stands, at most one a second is kept. `checkpoint`: where the validation
+    part was read."""
     data: Mapping[str, Any] = field(default_factory=dict)
     """For metrics: `step`, `total_steps`, `train_loss`, `valid_loss`, `tokens_per_s`,
     `seconds_left`, `trained_tokens`, as far as they are known; for checkpoints `step` and the

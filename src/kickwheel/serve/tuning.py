@@ -34,7 +34,7 @@ def run(spec: JobSpec, on_event: OnEvent, *, store: str, minutes: float | None =
             catalog.base(spec.model),
             Path(spec.folder) / "tuning",
             _options(spec, minutes),
-            on_step=lambda now: on_event(_metrics(now)),
+            on_step=_Steps(on_event),
             on_check=lambda: on_event(JobEvent(message="Tuned; the export is checked now.")),
         )
         target = f"adapter/{opened.artifacts.add('adapter', files)}"
@@ -89,16 +89,27 @@ def _options(spec: JobSpec, minutes: float | None) -> Options:
     )
 
 
-def _metrics(now: Progress) -> JobEvent:
-    return JobEvent(
-        message=f"Step {now.step} of {now.steps}: loss {now.loss:.4f}",
-        type="metrics",
-        data={
+class _Steps:
+    """Tells of steps, and of a checkpoint at each new reading of the validation part."""
+
+    def __init__(self, on_event: OnEvent) -> None:
+        self._on_event = on_event
+        self._read: float | None = None
+
+    def __call__(self, now: Progress) -> None:
+        what = "Step" if now.phase == "tuning" else "Choosing the prompt, step"
+        data = {
             "step": now.step,
             "total_steps": now.steps,
             "train_loss": now.loss,
             "valid_loss": now.validation_loss,
             "tokens_per_s": now.tokens_per_s,
             "seconds_left": now.seconds_left,
-        },
-    )
+        }
+        message = f"{what} {now.step} of {now.steps}: loss {now.loss:.4f}"
+        self._on_event(JobEvent(message=message, type="metrics", data=data))
+        if now.phase == "tuning" and now.validation_loss not in (None, self._read):
+            self._read = now.validation_loss
+            losses = {key: data[key] for key in ("step", "train_loss", "valid_loss")}
+            told = f"Validation loss {now.validation_loss:.4f} at step {now.step}"
+            self._on_event(JobEvent(message=told, type="checkpoint", data=losses))
