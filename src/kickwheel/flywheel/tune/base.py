@@ -5,6 +5,7 @@ common kind (llama layout, byte-level BPE) is read here in seconds, and the toke
 the file's own vocabulary; everything else goes through transformers' slower loader.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,9 @@ def packages() -> dict[str, str]:
     Raises:
         MissingExtra: one is not installed.
     """
+    # Waiting threads of GNU OpenMP spin; on a machine with anything else to do, a step then takes
+    # several times its time. Read once, when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         import peft
         import safetensors
