@@ -2,7 +2,7 @@
 
 Answers to questions of one template rise and fall together, so where clusters are given, they
 count, not rows. The interval of a paired difference is a closed form, chosen by simulation of its
-coverage (`docs/decisions/0031-paired-interval.md`, `bench/gate.py`): the same data give the same
+coverage (`docs/decisions/0006-paired-interval.md`, `bench/gate.py`): the same data give the same
 bounds everywhere, in microseconds.
 """
 
