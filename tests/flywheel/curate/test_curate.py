@@ -309,7 +309,7 @@ def test_one_example_alone_is_trained_on() -> None:
 
 def test_traffic_of_one_template_is_still_tested() -> None:
     traces = [
-        trace(f"What is the state of my order number {n * 7919}?", called(what=f"order {n * 7919}"))
+        trace(f"Order {n * 7919} is late by {n % 90} days", called(what=f"order {n * 7919}"))
         for n in range(1000, 1060)
     ]
     dataset = curate(traces, OPTIONS)
@@ -317,6 +317,34 @@ def test_traffic_of_one_template_is_still_tested() -> None:
     assert dataset.part("test")
     assert dataset.part("train")
     assert dataset.cleanliness.clean
+
+
+@pytest.mark.parametrize(
+    "after",
+    ["", "\n\nAnswer with nothing but one of the four labels, in lower case, without a full stop."],
+)
+def test_instructions_in_the_user_s_message_do_not_make_questions_alike(after: str) -> None:
+    before = "You sort tickets of a shop. Think step by step, be fair and polite. " * 4
+    bare, framed = _tickets(), []
+    for one in bare:
+        system, asked = one.spans[0].input
+        framed.append(trace((system, said(f"{before}Ticket: {asked.content}{after}")),
+                            one.spans[0].output[0], tools=()))  # fmt: skip
+    dataset = curate(framed, OPTIONS)
+    assert len(dataset.examples) == len(curate(bare, OPTIONS).examples)
+    assert dataset.steps[-1].name == "split by template"
+    assert dataset.cleanliness.clean
+    assert max(o.ngram for o in dataset.cleanliness.overlaps) < 0.8
+
+
+def test_the_specialist_learns_its_own_answers_only_where_somebody_judged_them() -> None:
+    own = [trace(f"Where is the {w}?", called(what=w)) for w in WORDS]
+    liked = trace("Find a cinema", called(what="cinema"), Feedback(verdict="good"))
+    dataset = curate([*own, liked], Options(name="t", pupils=("m",)))
+    assert [e.source for e in dataset.examples] == [liked.id]
+    assert dict(dataset.steps[1].dropped) == {
+        "the specialist's own answer, which nobody judged": len(WORDS)
+    }
 
 
 def test_saved_and_loaded_it_is_the_same(tmp_path: Path) -> None:

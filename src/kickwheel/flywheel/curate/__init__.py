@@ -5,6 +5,7 @@ extract     what a trace has to teach
 normalise   one way of writing what means the same
 kind        whether answers are calls, JSON, labels or text
 valid       calls that fit the tools that were offered
+frame       what stands around many questions and belongs to none
 likeness    how alike two texts are, and which of many is the most alike
 pairs       which pairs of many are alike
 duplicates  one of each question

@@ -8,18 +8,21 @@ being copies.
 from collections.abc import Iterable, Sequence
 
 from kickwheel.flywheel.curate import embedding
+from kickwheel.flywheel.curate.frame import Frame
 from kickwheel.flywheel.curate.likeness import grams, nearest
 from kickwheel.flywheel.curate.normalise import plain, question
 from kickwheel.records import Cleanliness, Example, Overlap
 
 TELLING = 20
 """Characters of a question that can be looked for in a prompt: «thanks» stands in many."""
+NO_FRAME = Frame()
 
 
 def prove(
     examples: Sequence[Example],
     *,
     threshold: float,
+    frame: Frame = NO_FRAME,
     prompts: Iterable[str] = (),
     few_shot: Iterable[str] = (),
 ) -> Cleanliness:
@@ -27,14 +30,15 @@ def prove(
 
     Args:
         threshold: n-gram likeness from which a question counts as seen.
+        frame: what stands around many questions and is no part of them.
         prompts: prompts that the contestants get besides those in the examples themselves.
         few_shot: questions that are shown to a contestant besides training questions.
     """
     tested = [example for example in examples if example.split == "test"]
     others = [example for example in examples if example.split != "test"]
-    asked = [question(example.messages) for example in tested]
-    shown = [plain(text) for text in few_shot]
-    known = [*(question(example.messages) for example in others), *shown]
+    asked = [frame.inside(question(example.messages)) for example in tested]
+    shown = [frame.inside(plain(text)) for text in few_shot]
+    known = [*(frame.inside(question(example.messages)) for example in others), *shown]
     names = [*(example.id for example in others), *["few-shot"] * len(shown)]
     systems = {
         message.content

@@ -9,6 +9,7 @@ from kickwheel.core.errors import DataError
 from kickwheel.flywheel.curate import clean, duplicates, likeness
 from kickwheel.flywheel.curate.cluster import Groups, join_templates, mask
 from kickwheel.flywheel.curate.extract import Candidate, extract
+from kickwheel.flywheel.curate.frame import Frame, frame
 from kickwheel.flywheel.curate.kind import kinds, main
 from kickwheel.flywheel.curate.normalise import normalise, plain, question
 from kickwheel.flywheel.curate.pairs import Pairs
@@ -39,6 +40,9 @@ class Options:
     """Prompts of the app and of the contestants: what they show is not tested."""
     few_shot: tuple[str, ...] = ()
     """Questions shown as examples, besides training questions: they are not tested."""
+    pupils: tuple[str, ...] = ()
+    """Models whose answers are learned only where somebody judged them good or corrected them:
+    the specialist itself, lest it learns its own mistakes."""
 
 
 def curate(traces: Iterable[Trace], options: Options, previous: Dataset | None = None) -> Dataset:
@@ -57,7 +61,11 @@ def curate(traces: Iterable[Trace], options: Options, previous: Dataset | None =
     edges = work.drop_near()
     examples = work.split(edges)
     proof = clean.prove(
-        examples, threshold=options.near, prompts=options.prompts, few_shot=options.few_shot
+        examples,
+        frame=work.frame,
+        threshold=options.near,
+        prompts=options.prompts,
+        few_shot=options.few_shot,
     )
     return Dataset(
         name=options.name,
@@ -78,6 +86,7 @@ class _Work:
         self.candidates: list[Candidate] = []
         self.kinds: list[AnswerKind] = []
         self.questions: list[str] = []
+        self.frame = Frame()
         before = previous.examples if previous is not None else ()
         self._earlier = {question(example.messages): example for example in before}
         self._known = {example.id for example in before}
@@ -88,11 +97,12 @@ class _Work:
         """Extracts, redacts and normalises, a trace at a time."""
         count = redacted = rewritten = 0
         dropped = []
+        pupils = frozenset(self.options.pupils)
         for trace in traces:
             count += 1
             bare = redact.trace(trace)
             redacted += bare is not trace
-            found = extract(bare)
+            found = extract(bare, pupils)
             if isinstance(found, str):
                 dropped.append(Dropped(trace=trace.id, step="extract", reason=found))
                 continue
@@ -139,11 +149,12 @@ class _Work:
 
     def drop_near(self) -> list[tuple[int, int]]:
         """Keeps one of each near-duplicate with the same answer; the pairs that stay."""
+        self.frame = frame(self.questions)
         answers = [
             None if kind == "text" else _answer(candidate)
             for kind, candidate in zip(self.kinds, self.candidates, strict=True)
         ]
-        dropped, edges = duplicates.near(self.questions, answers, self.options.near)
+        dropped, edges = duplicates.near(self._inside(), answers, self.options.near)
         stay = [i for i in range(len(self.candidates)) if i not in dropped]
         position = {i: new for new, i in enumerate(stay)}
         self._drop("near-duplicates", dropped)
@@ -158,7 +169,7 @@ class _Work:
         alone = groups.members()
         masked = [
             mask(text, candidate.answer, candidate.accepted)
-            for text, candidate in zip(self.questions, self.candidates, strict=True)
+            for text, candidate in zip(self._inside(), self.candidates, strict=True)
         ]
         join_templates(groups, masked)
         placings = self._placings()
@@ -203,9 +214,11 @@ class _Work:
         return place(placings, groups, test=test, validation=self.options.validation)
 
     def _placings(self) -> list[Placing]:
-        shown = clean.prompted(self.questions, self._prompts(), self.options.near)
+        inside = self._inside()
+        shown = clean.prompted(inside, self._prompts(), self.options.near)
         if self.options.few_shot:
-            near = likeness.nearest(self.questions, [plain(text) for text in self.options.few_shot])
+            given = [self.frame.inside(plain(text)) for text in self.options.few_shot]
+            near = likeness.nearest(inside, given)
             shown = [max(a, b) for a, (_, b) in zip(shown, near, strict=True)]
         found = []
         for i, text in enumerate(self.questions):
@@ -220,6 +233,9 @@ class _Work:
                 )
             )
         return found
+
+    def _inside(self) -> list[str]:
+        return [self.frame.inside(text) for text in self.questions]
 
     def _prompts(self) -> list[str]:
         systems = {
@@ -252,7 +268,7 @@ class _Work:
         if not self._earlier:
             return
         tested = [i for i, side in enumerate(placed.split) if side == "test"]
-        pairs = Pairs(self.questions, self.options.near)
+        pairs = Pairs(self._inside(), self.options.near)
         for i in tested:
             pairs.add(i)
         for i, side in enumerate(placed.split):

@@ -37,8 +37,12 @@ class Candidate:
     accepted: tuple[AcceptedCall, ...]
 
 
-def extract(trace: Trace) -> list[Candidate] | str:
-    """The trace's answers, in their order; a sentence that says why where there are none."""
+def extract(trace: Trace, pupils: frozenset[str] = frozenset()) -> list[Candidate] | str:
+    """The trace's answers, in their order; a sentence that says why where there are none.
+
+    Args:
+        pupils: models whose answers count only where somebody judged them good.
+    """
     if trace.spans[0].error is not None:
         return "the request failed"
     asked = [span for span in trace.spans if span.kind == "model"]
@@ -59,6 +63,8 @@ def extract(trace: Trace) -> list[Candidate] | str:
     found, why = [], "no answer"
     for span in asked:
         wrong = _wrong(trace, span)
+        if wrong is None and trust == 0 and not pupils.isdisjoint(_names(span)):
+            wrong = "the specialist's own answer, which nobody judged"
         if wrong is None:
             found.append(_candidate(trace, asked, span, span.output[-1], accepted, trust))
             accepted = ()
@@ -77,6 +83,12 @@ def canonical(accepted: AcceptedCall) -> ToolCall:
     return ToolCall(
         id="call_0", name=accepted.name, arguments=json.dumps(arguments, ensure_ascii=False)
     )
+
+
+def _names(span: Span) -> set[str]:
+    """By what names the model that was asked is known."""
+    given = (span.attributes.get(name) for name in (genai.REQUEST_MODEL, genai.RESPONSE_MODEL))
+    return {span.name, *(name for name in given if isinstance(name, str))}
 
 
 def _right(said: Feedback | None) -> Message | None:
