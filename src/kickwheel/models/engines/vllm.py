@@ -27,6 +27,7 @@ from kickwheel.core.plugins import Context, Part
 from kickwheel.models import catalog
 from kickwheel.models.answer import Answer
 from kickwheel.models.chat import ChatRequest, Delta, Done, FinishReason, TextDelta, Usage
+from kickwheel.models.checkpoint import read_template
 from kickwheel.models.client import Prices, RemoteModel, Wire, chat_body, key_from, new_session
 from kickwheel.models.engines.adapters import record_in
 from kickwheel.models.engines.asked import Asked
@@ -364,28 +365,6 @@ async def _read(process: asyncio.subprocess.Process, lines: deque[str]) -> None:
         if not line:
             return
         lines.append(line.decode(errors="replace").rstrip())
-
-
-def read_template(folder: Path) -> Template:
-    """The chat template in a folder as transformers writes it.
-
-    Raises:
-        DataError: there is none.
-    """
-    try:
-        config = json.loads((folder / "tokenizer_config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise DataError(f"{folder}: no readable tokenizer_config.json") from error
-    apart = folder / "chat_template.jinja"
-    source = apart.read_text() if apart.is_file() else config.get("chat_template")
-    if not isinstance(source, str):
-        raise DataError(f"{folder}: has no chat template; take an instruct model")
-    return Template(source, bos=_token(config, "bos"), eos=_token(config, "eos"))
-
-
-def _token(config: Mapping[str, Any], which: str) -> str:
-    token = config.get(f"{which}_token")
-    return str((token.get("content") if isinstance(token, dict) else token) or "")
 
 
 def _texts(answer: Answer, chunk: bytes, name: str) -> list[str]:
