@@ -21,7 +21,7 @@ def show_json(value: object) -> None:
     """The record or plain value as indented JSON on standard output."""
     import msgspec
 
-    click.echo(msgspec.json.format(msgspec.json.encode(value)).decode())
+    click.echo(msgspec.json.format(msgspec.json.encode(value, enc_hook=str)).decode())
 
 
 def table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> str:
