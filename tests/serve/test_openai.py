@@ -1,3 +1,4 @@
+import errno
 import http.client
 import json
 import time
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kickwheel.core.errors import EngineError, StoreError
+from kickwheel.core.errors import EngineError, MissingExtra, ModelError, StoreError
 from kickwheel.models.chat import ChatRequest
 from kickwheel.records import Message, genai
 from kickwheel.serve.errors import Refused
@@ -255,7 +256,14 @@ def test_a_models_error_is_passed_on_with_its_time_to_wait(served: Served) -> No
 
 @pytest.mark.parametrize(
     ("error", "status"),
-    [(EngineError("gone"), 503), (StoreError("full"), 503), (TimeoutError(), 504)],
+    [
+        (EngineError("gone"), 503),
+        (StoreError("full"), 503),
+        (OSError(errno.ENOSPC, "No space left on device"), 503),
+        (TimeoutError(), 504),
+        (ModelError("odd", status=200), 502),
+        (MissingExtra("tuning", "tune"), 501),
+    ],
 )
 def test_each_error_has_its_status(served: Served, error: Exception, status: int) -> None:
     served.rooms.live["sick"] = Broken(error)

@@ -1,5 +1,6 @@
 """Errors as OpenAI's clients read them: a status, and `{"error": {message, type, param, code}}`."""
 
+import errno
 import logging
 from collections.abc import Mapping
 
@@ -101,6 +102,8 @@ def refusal(error: Exception, request_id: str) -> Refused:
         return Refused(status, str(error), retry_after_s=error.retry_after_s)
     if isinstance(error, TimeoutError):
         return Refused(504, "The model did not answer in time.")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Refused(503, "The server's disk is full. Free some space there and try again.")
     for kind, status in _STATUS:
         if isinstance(error, kind):
             return Refused(status, str(error))
