@@ -160,6 +160,7 @@ class Wheel:
                     validation=options.validation,
                     near=options.near,
                     prompts=self._prompts(),
+                    pupils=(self.loop.model,),
                 ),
                 self.dataset(earlier[-1]) if earlier else None,
             )
