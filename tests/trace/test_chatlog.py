@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kickwheel.core.errors import DataError
+from kickwheel.core.errors import DataError, StoreError
 from kickwheel.core.store import open_store
-from kickwheel.records import AcceptedCall, Feedback, Message, ToolCall, genai
+from kickwheel.records import AcceptedCall, Feedback, Message, ToolCall, Trace, genai
 from kickwheel.trace import chatlog
 from kickwheel.trace.store import Traces
 
@@ -313,6 +313,27 @@ def test_secrets_are_neither_in_the_traces_nor_among_the_broken_lines(
     assert trace.feedback[0].accepted[0].arguments == {"to": ("<email_1>",)}
     assert landed.aside is not None
     assert "sk-abc" not in landed.aside.read_text()
+
+
+def test_an_import_that_a_full_disk_stopped_goes_on(
+    traces: Traces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [{"messages": [{**USER, "content": f"q{n}"}, ANSWER]} for n in range(1200)]
+    file = write(tmp_path, *lines)
+    add, calls = Traces.add, []
+
+    def full(self: Traces, batch: list[Trace]) -> int:
+        calls.append(len(batch))
+        if len(calls) == 2:
+            raise StoreError("the disk is full. Free some space and run the same again.")
+        return add(self, batch)
+
+    monkeypatch.setattr(Traces, "add", full)
+    with pytest.raises(StoreError, match="disk is full"):
+        chatlog.import_(file, traces)
+    assert 0 < traces.count() < 1200
+    landed = chatlog.import_(file, traces)
+    assert (traces.count(), landed.new + landed.known) == (1200, 1200)
 
 
 def test_whose_traffic_it_is_comes_from_the_line_first(traces: Traces, tmp_path: Path) -> None:

@@ -95,7 +95,8 @@ def import_(
     workload: str | None = None,
     on_progress: Progress | None = None,
 ) -> Landed:
-    """Lands the file's lines as traces, redacted. Broken lines are named, counted and kept aside.
+    """Lands the file's lines as traces; what is secret in them does not reach the store. Broken
+    lines are named, counted and kept aside.
 
     Args:
         workload: whose traffic it is, where a line does not say by `workload_id`; by default the
@@ -224,7 +225,7 @@ def _good(
         workloads[trace.workload] = workloads.get(trace.workload, 0) + 1
         if number % BATCH == 0 or done == total:
             tell((total + done) / 2, total, f"{sum(workloads.values())} traces")
-        yield redact.trace(trace)
+        yield trace
 
 
 def _lines(file: Path) -> Iterator[tuple[int, bytes, int, int]]:
