@@ -98,6 +98,17 @@ def test_more_traffic_moves_no_question(
 
 
 @settings(max_examples=60, deadline=None)
+@given(traffic, st.sampled_from([0.2, 2]))
+def test_the_same_traffic_again_makes_the_same_dataset(traces: list[Trace], test: float) -> None:
+    options = Options(name="test", test=test)
+    try:
+        first = curate(traces, options)
+    except DataError:
+        return
+    assert wire.to_bytes(curate(traces, options, first)) == wire.to_bytes(first)
+
+
+@settings(max_examples=60, deadline=None)
 @given(traffic)
 def test_of_each_question_one_stays_and_every_trace_is_accounted_for(traces: list[Trace]) -> None:
     dataset = curate(traces, OPTIONS)

@@ -113,7 +113,7 @@ class _Work:
         self.candidates.sort(key=lambda c: (c.id not in self._known, -c.trust, c.start_ns, c.id))
         self.questions = [question(c.messages) for c in self.candidates]
         self.steps.append(Step(name="traces", kept=count))
-        self._step("extract", sorted(dropped, key=lambda d: d.trace))
+        self._step("extract", dropped)
         self._step("redact", [], redacted)
         self._step("normalise", [], rewritten)
         if not self.candidates:
@@ -290,7 +290,7 @@ class _Work:
     def _drop(self, step: str, reasons: dict[int, str]) -> None:
         gone = [
             Dropped(trace=self.candidates[i].source, step=step, reason=why)
-            for i, why in sorted(reasons.items())
+            for i, why in reasons.items()
         ]
         for name in ("candidates", "kinds", "questions"):
             values = getattr(self, name)
@@ -300,7 +300,7 @@ class _Work:
             raise DataError(self._nothing())
 
     def _step(self, name: str, dropped: Sequence[Dropped], changed: int = 0) -> None:
-        self.dropped.extend(dropped)
+        self.dropped.extend(sorted(dropped, key=lambda one: (one.trace, one.reason)))
         counted = Counter(one.reason for one in dropped)
         self.steps.append(
             Step(

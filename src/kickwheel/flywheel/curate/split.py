@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from kickwheel.records import Split
 
 HELD_BACK = "too near a test question"
-BETWEEN = "near test and training questions at once"
+BETWEEN = "near questions of two sides at once"
 
 SIDES: tuple[Split, ...] = ("train", "validation", "test")
 
