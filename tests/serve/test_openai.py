@@ -78,6 +78,16 @@ def test_a_streamed_answer_has_usage_only_where_it_was_asked_for(
         assert all(c.choices and c.usage is None for c in chunks)
 
 
+def test_a_text_with_line_ends_of_every_kind_stays_one_event(served: Served) -> None:
+    text = "a\nb\r\nc\x85d\u2028e\u2029f\x0bg\x1ch ü 😀"
+    body = {"model": "echo", "messages": [{"role": "user", "content": text}], "stream": True}
+    with httpx2.stream("POST", f"{served.url}/v1/chat/completions", json=body) as answer:
+        found = [line for line in answer.iter_lines() if line]
+    assert all(line.startswith("data: ") for line in found)
+    chunks = [json.loads(line.removeprefix("data: ")) for line in found[:-1]]
+    assert "".join(c["choices"][0]["delta"].get("content") or "" for c in chunks) == text
+
+
 def test_usage_is_recorded_by_us_whatever_the_client_asked(served: Served) -> None:
     list(served.client().chat.completions.create(model="echo", messages=QUESTION, stream=True))
     served.client().chat.completions.create(model="echo", messages=QUESTION)

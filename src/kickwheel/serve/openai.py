@@ -41,6 +41,9 @@ Send = Callable[[Any], Awaitable[None]]
 
 PATH = "/v1/chat/completions"
 
+_ENDS_LINES = ("\x85", "\u2028", "\u2029")
+"""Allowed within a line of JSON, and the end of a line to some readers of streams."""
+
 
 class Chat:
     """The hot route."""
@@ -151,12 +154,12 @@ class _Answer:
             case TextDelta(""):
                 return
             case TextDelta(text):
-                piece = b'"content":' + msgspec.json.encode(text)
+                piece = b'"content":' + _line(text)
                 if self._role is not None:
                     piece = b'"role":"assistant",' + piece
                 await self._chunk(piece, b"null")
             case CallDelta():
-                piece = b'"tool_calls":[' + msgspec.json.encode(self._call(delta)) + b"]"
+                piece = b'"tool_calls":[' + _line(self._call(delta)) + b"]"
                 if self._role is not None:
                     piece = b'"role":"assistant","content":null,' + piece
                 await self._chunk(piece, b"null")
@@ -199,6 +202,9 @@ class _Answer:
         ]
         if length is not None:
             headers.append((b"content-length", b"%d" % length))
+        else:
+            # nginx would collect the stream otherwise.
+            headers.append((b"x-accel-buffering", b"no"))
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
 
     async def _end(self, body: bytes) -> None:
@@ -213,6 +219,16 @@ class _Answer:
             entry["type"] = "function"
             entry["function"] = {"name": delta.name, "arguments": delta.arguments}
         return entry
+
+
+def _line(value: Any) -> bytes:
+    """The value as JSON that no client takes for more than one line."""
+    encoded = msgspec.json.encode(value)
+    if encoded.isascii():
+        return encoded
+    for letter in _ENDS_LINES:
+        encoded = encoded.replace(letter.encode(), b"\\u%04x" % ord(letter))
+    return encoded
 
 
 @asynccontextmanager
