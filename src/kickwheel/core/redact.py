@@ -142,6 +142,11 @@ def plain(value: Any) -> Any:
     return Redaction().plain(value)
 
 
+def redacted(value: str) -> bool:
+    """Whether a placeholder stands in the text."""
+    return "<" in value and _PLACEHOLDER.search(value) is not None
+
+
 class Redaction:
     """The redaction of one conversation: equal values get equal placeholders."""
 

@@ -178,6 +178,17 @@ def test_an_answer_that_people_judged_wins_over_others_to_the_same_question() ->
     assert example.source == liked.id
 
 
+def test_a_later_correction_of_a_known_question_is_learned() -> None:
+    traces = [trace(f"Where is the {w}?", called(what=w)) for w in WORDS]
+    first = curate(traces, OPTIONS)
+    right = Feedback(verdict="bad", answer=called(what="the old zoo"))
+    again = trace("Where is the zoo?", called(what="zoom"), right, start_ns=7)
+    second = curate([*traces, again], OPTIONS, first)
+    assert sides(second) == sides(first)
+    (example,) = (e for e in second.examples if question(e.messages) == "where is the zoo?")
+    assert json.loads(example.answer.tool_calls[0].arguments) == {"what": "the old zoo"}
+
+
 def test_slot_twins_stay_and_stand_on_one_side() -> None:
     twins = [
         trace(

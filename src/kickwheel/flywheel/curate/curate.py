@@ -95,14 +95,12 @@ class _Work:
 
     def take_in(self, traces: Iterable[Trace]) -> None:
         """Extracts, redacts and normalises, a trace at a time."""
-        count = redacted = rewritten = 0
+        count = rewritten = 0
         dropped = []
         pupils = frozenset(self.options.pupils)
         for trace in traces:
             count += 1
-            bare = redact.trace(trace)
-            redacted += bare is not trace
-            found = extract(bare, pupils)
+            found = extract(redact.trace(trace), pupils)
             if isinstance(found, str):
                 dropped.append(Dropped(trace=trace.id, step="extract", reason=found))
                 continue
@@ -110,14 +108,30 @@ class _Work:
                 normal = normalise(candidate)
                 rewritten += normal is not candidate
                 self.candidates.append(replace(normal, tools=self._shared(normal.tools)))
-        self.candidates.sort(key=lambda c: (c.id not in self._known, -c.trust, c.start_ns, c.id))
-        self.questions = [question(c.messages) for c in self.candidates]
+        self._order()
         self.steps.append(Step(name="traces", kept=count))
         self._step("extract", dropped)
-        self._step("redact", [], redacted)
+        # Most was redacted when it was recorded, so what counts is what stands there now.
+        told = zip(self.questions, map(_answer, self.candidates), strict=True)
+        self._step("redact", [], sum(redact.redacted(f"{text} {answer}") for text, answer in told))
         self._step("normalise", [], rewritten)
         if not self.candidates:
             raise DataError(self._nothing())
+
+    def _order(self) -> None:
+        """Those to be kept come first: known questions, what people judged, the oldest."""
+        asked = [(question(candidate.messages), candidate) for candidate in self.candidates]
+        asked.sort(
+            key=lambda pair: (
+                pair[0] not in self._earlier,
+                -pair[1].trust,
+                pair[1].id not in self._known,
+                pair[1].start_ns,
+                pair[1].id,
+            )
+        )
+        self.questions = [text for text, _ in asked]
+        self.candidates = [candidate for _, candidate in asked]
 
     def choose_kind(self) -> None:
         """Keeps the answers of one kind, since they are judged in one way."""
@@ -143,7 +157,7 @@ class _Work:
             (text, tuple(sorted(tool.name for tool in candidate.tools)))
             for text, candidate in zip(self.questions, self.candidates, strict=True)
         ]
-        trust = [3 if c.id in self._known else c.trust for c in self.candidates]
+        trust = [c.trust for c in self.candidates]
         answers = [_answer(c) for c in self.candidates]
         self._drop("exact duplicates", duplicates.exact(keys, answers, trust))
 
