@@ -404,9 +404,10 @@ def _check_flywheel(document: Document, mistakes: list[Mistake]) -> None:
         if isinstance(wanted, str) and wanted not in named:
             what = f'no {shelf[:-1]} named "{wanted}". {nearest(wanted, named)}'
             mistakes.append(document.mistake(("flywheel", key), what))
-    model = (document.data.get("models") or {}).get(loop.get("model"))
-    if isinstance(model, Mapping) and not model.get("adapter"):
-        name = loop["model"]
+    name = loop.get("model")
+    model = (document.data.get("models") or {}).get(name)
+    told = any(m.where.startswith(f"models.{name}") for m in mistakes)
+    if isinstance(model, Mapping) and not model.get("adapter") and not told:
         what = f'has no "adapter": name the ref that a promotion moves, like app/{name}'
         mistakes.append(document.mistake(("models", name), what))
 

@@ -39,7 +39,7 @@ def test_all_mistakes_are_told_at_once_with_line_and_column(tmp_path: Path) -> N
     assert lines[2].startswith('app.yml:7:5: agents.concierge.model: no model named "specialst".')
     assert 'Did you mean "specialist"?' in lines[2]
     assert lines[3].startswith("app.yml:8:9: serve.port: ")
-    assert any('9:30: flywheel.agent: no agent named "conciege"' in line for line in lines)
+    assert any('9:31: flywheel.agent: no agent named "conciege"' in line for line in lines)
     assert any('10:1: gaurds: no option "gaurds" here.' in line for line in lines)
 
 

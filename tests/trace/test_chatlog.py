@@ -157,6 +157,7 @@ def test_the_same_file_again_adds_nothing(traces: Traces, tmp_path: Path) -> Non
     assert chatlog.import_(file, traces).new == 9
     again = chatlog.import_(file, traces)
     assert (again.new, again.known) == (0, 9)
+    assert chatlog.import_(file, traces, workload="other").known == 9
     longer = write(tmp_path, *file.read_text().splitlines(), {"messages": [USER, ANSWER]})
     assert chatlog.import_(longer, traces).new == 1
 
@@ -169,7 +170,7 @@ def test_broken_lines_are_named_and_kept_aside_and_good_ones_go_on(
     landed = chatlog.import_(file, traces)
     assert (landed.new, landed.lines) == (40, 42)
     assert [str(one) for one in landed.broken] == [
-        "chats.jsonl:21: not JSON: Expecting value at column 15",
+        "chats.jsonl:21: not JSON, column 15: Expecting value",
         "chats.jsonl:43: no answer: there is no response, and the last message is not the "
         "assistant's",
     ]
@@ -189,7 +190,7 @@ def test_above_ten_percent_broken_lines_nothing_lands(traces: Traces, tmp_path: 
     with pytest.raises(DataError) as caught:
         chatlog.import_(file, traces)
     assert "2 of 19 lines" in str(caught.value)
-    assert "chats.jsonl:18: not JSON: Expecting value at column 1" in str(caught.value)
+    assert "chats.jsonl:18: not JSON, column 1: Expecting value" in str(caught.value)
     assert traces.count() == 0
     assert len(list((traces.folder / "rejected").glob("chats-*.jsonl"))) == 1
     assert (

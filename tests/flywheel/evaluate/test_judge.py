@@ -1,5 +1,5 @@
 import pytest
-from made import Scripted, said
+from tests.flywheel.evaluate.made import Scripted, said
 
 from kickwheel.core.errors import ModelError
 from kickwheel.flywheel.evaluate import judge

@@ -3,7 +3,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made import BOOK, CITIES, called, example, said
+from tests.flywheel.evaluate.made import BOOK, CITIES, called, example, said
 
 from kickwheel.flywheel.evaluate import call, match
 from kickwheel.records import AcceptedCall, Example, Message, ToolCall

@@ -2,7 +2,7 @@ import random
 from pathlib import Path
 
 import pytest
-from tiny_llama import dataset_of, event, make_base
+from tests.flywheel.tune.tiny_llama import dataset_of, event, make_base
 
 from kickwheel.records import Dataset
 

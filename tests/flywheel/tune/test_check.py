@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_llama import make_base, make_gguf
+from tests.flywheel.tune.tiny_llama import make_base, make_gguf
 
 from kickwheel.core.errors import DataError
 from kickwheel.flywheel.tune import ExportMismatch, Options, check_export, lora

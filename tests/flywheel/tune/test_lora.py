@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tiny_llama import dataset_of, make_base
+from tests.flywheel.tune.tiny_llama import dataset_of, make_base
 
 from kickwheel.core.errors import DataError
 from kickwheel.flywheel.tune import Options, Progress, lora

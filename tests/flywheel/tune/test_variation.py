@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_llama import event
+from tests.flywheel.tune.tiny_llama import event
 
 from kickwheel.flywheel.tune.variation import Variation
 from kickwheel.records import Message, ToolCall, ToolSpec
