@@ -26,13 +26,17 @@ def import_(
     Args:
         traffic: OpenAI chat JSONL, the fine-tuning form, or Data Flywheel records.
         app: the app file, or its folder.
-        workload: whose traffic it is, where a line does not say; by default the file's name.
+        workload: whose traffic it is, where a line does not say; by default the app's flywheel
+            decides, so that a turn finds it, and without one the file's name.
         on_progress: told bytes done, bytes in all, and a note.
     Raises:
         DataError: more than 10 % of the lines are broken; nothing landed.
     """
-    with open_store(check_app(app).store) as store:
-        return chatlog.import_(traffic, Traces(store), workload=workload, on_progress=on_progress)
+    plan = check_app(app)
+    loop = plan.config.flywheel
+    whose = workload or ((loop.agent or loop.model) if loop is not None else None)
+    with open_store(plan.store) as store:
+        return chatlog.import_(traffic, Traces(store), workload=whose, on_progress=on_progress)
 
 
 def declared(plan: Plan) -> list[Path]:

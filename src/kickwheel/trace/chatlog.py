@@ -152,11 +152,11 @@ def read(line: bytes, *, workload: str, source: str) -> Trace:
     if not isinstance(whose, str):
         raise ValueError("workload_id must be text")
     start_ns = _time_ns(entry, response)
-    identity = hashlib.sha256(f"{whose}\n".encode() + line.strip()).hexdigest()
+    identity = hashlib.sha256(line.strip()).hexdigest()
     span = Span(
         id=identity[32:48],
         kind="model",
-        name=str(request.get("model") or whose),
+        name=str(request.get("model") or "chat"),
         start_ns=start_ns,
         end_ns=start_ns,
         attributes=_attributes(entry, request, response),
@@ -274,7 +274,7 @@ def _json(line: bytes) -> Mapping[str, Any]:
     try:
         entry = json.loads(text, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON: {error.msg} at column {error.colno}") from error
+        raise ValueError(f"not JSON, column {error.colno}: {error.msg}") from error
     except RecursionError as error:
         raise ValueError("not JSON that can be read: nested too deep") from error
     if not isinstance(entry, Mapping):

@@ -326,6 +326,11 @@ class _Work:
         )
 
     def _nothing(self) -> str:
+        if not self.steps[0].kept:
+            return (
+                f"{self.options.name}: there are no traces to learn from. Import traffic, or serve "
+                "some; traces count for the agent or workload that they name."
+            )
         return f"{self.options.name}: no example is left to learn from.\n{self._told()}"
 
     def _told(self) -> str:
