@@ -60,7 +60,7 @@ async def test_parts_open_before_what_needs_them_and_close_in_reverse(tmp_path: 
         answer = await complete(
             opened.model("b"), ChatRequest(messages=(Message(role="user", content="hi"),))
         )
-        with pytest.raises(UsageError, match='no agent or model named "bb".* "b"'):
+        with pytest.raises(UsageError, match=r'no agent or model named "bb".* "b"'):
             opened.model("bb")
     assert answer.message.content == "a: hi"
     import parts_order

@@ -404,7 +404,7 @@ def _check_flywheel(document: Document, mistakes: list[Mistake]) -> None:
         if isinstance(wanted, str) and wanted not in named:
             what = f'no {shelf[:-1]} named "{wanted}". {nearest(wanted, named)}'
             mistakes.append(document.mistake(("flywheel", key), what))
-    name = loop.get("model")
+    name = str(loop.get("model"))
     model = (document.data.get("models") or {}).get(name)
     told = any(m.where.startswith(f"models.{name}") for m in mistakes)
     if isinstance(model, Mapping) and not model.get("adapter") and not told:

@@ -14,11 +14,16 @@ from kickwheel.core.files import only_one, sha256, write_whole, writing
 def test_a_failed_write_leaves_the_old_bytes_and_nothing_beside(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     write_whole(path, "old")
-    with pytest.raises(RuntimeError), writing(path) as file:
-        file.write(b"half of the ne")
-        raise RuntimeError
+
+    def break_off() -> None:
+        with writing(path) as file:
+            file.write(b"half of the ne")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        break_off()
     assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["a.txt"]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_full_disk_is_told_and_the_old_bytes_stay(tmp_path: Path) -> None:
@@ -36,7 +41,7 @@ def test_a_full_disk_is_told_and_the_old_bytes_stay(tmp_path: Path) -> None:
     )
     assert "StoreError" in ended.stderr
     assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["a.txt"]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_only_one_process_at_a_time_holds_a_lock(tmp_path: Path) -> None:

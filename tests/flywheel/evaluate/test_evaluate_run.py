@@ -4,7 +4,17 @@ import logging
 from pathlib import Path
 
 import pytest
-from tests.flywheel.evaluate.made import CITIES, Scripted, called, dataset, example, failing, knows, said, tables
+from tests.flywheel.evaluate.made import (
+    CITIES,
+    Scripted,
+    called,
+    dataset,
+    example,
+    failing,
+    knows,
+    said,
+    tables,
+)
 
 from kickwheel.core.errors import DataError, EngineError, StoreError, UsageError
 from kickwheel.flywheel.evaluate import (

@@ -4,7 +4,16 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from tests.flywheel.evaluate.made import CITIES, Scripted, called, dataset, example, knows, said, tables
+from tests.flywheel.evaluate.made import (
+    CITIES,
+    Scripted,
+    called,
+    dataset,
+    example,
+    knows,
+    said,
+    tables,
+)
 
 from kickwheel.flywheel import gate
 from kickwheel.flywheel.evaluate import (

@@ -117,6 +117,13 @@ class Engine:
             if generation.retired and not generation.streams:
                 self._spawn(self._end(generation))
 
+    def bare(self, prompt: str) -> str:
+        """The prompt without the token that llama.cpp itself puts in front."""
+        bos = self.template.bos
+        if bos and self.header.metadata.get("tokenizer.ggml.add_bos_token", False):
+            return prompt.removeprefix(bos)
+        return prompt
+
     @property
     def pid(self) -> int | None:
         """The process that new requests go to; `None` while there is none."""

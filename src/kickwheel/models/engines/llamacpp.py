@@ -18,7 +18,7 @@ import aiohttp
 from kickwheel.core.errors import EngineError, ModelError
 from kickwheel.core.plugins import Context, Part
 from kickwheel.models import catalog
-from kickwheel.models.chat import ChatRequest, Delta, FinishReason, Usage
+from kickwheel.models.chat import ChatRequest, Delta, FinishReason, TextDelta, Usage
 from kickwheel.models.engines.asked import Asked
 from kickwheel.models.engines.engine import Engine, Generation, default_threads, open_engine
 from kickwheel.models.engines.follow import Following, following
@@ -64,6 +64,20 @@ class LocalModel:
                         status=503,
                     ) from error
                 await asking.see_whether_it_died()
+
+    async def continued(self, prompt: str, max_tokens: int) -> str:
+        """What the model writes after the prompt's own text, greedily and without a grammar.
+
+        Raises:
+            ModelError: the engine did not answer.
+        """
+        asking = _Asking(self, ChatRequest(messages=(), temperature=0.0, max_tokens=max_tokens))
+        asking.body["prompt"] = self.engine.bare(prompt)
+        text = ""
+        async with aclosing(asking.once(time.monotonic() + asking.request.timeout_s)) as deltas:
+            async for delta in deltas:
+                text += delta.text if isinstance(delta, TextDelta) else ""
+        return text
 
 
 class FollowingModel(Following[LocalModel]):
@@ -208,13 +222,9 @@ class _Asking:
         return deltas + self.asked.end(finish, usage)
 
     def _body(self) -> dict[str, Any]:
-        request, asked, engine = self.request, self.asked, self.model.engine
-        prompt, bos = asked.prompt, engine.template.bos
-        if bos and engine.header.metadata.get("tokenizer.ggml.add_bos_token", False):
-            # llama.cpp puts one there itself.
-            prompt = prompt.removeprefix(bos)
+        request, asked = self.request, self.asked
         body: dict[str, Any] = {
-            "prompt": prompt,
+            "prompt": self.model.engine.bare(asked.prompt),
             "stream": True,
             "n_predict": request.max_tokens or MAX_TOKENS,
             "cache_prompt": bool(request.extra.get("cache_prompt", True)),
