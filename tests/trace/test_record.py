@@ -59,6 +59,17 @@ def test_spans_nest_and_keep_what_the_body_put_in(traces: Traces) -> None:
     assert (recorder.kept, recorder.lost) == (1, 0)
 
 
+def test_what_is_secret_is_taken_out_on_the_way_to_the_store(traces: Traces) -> None:
+    key = "sk-" + "a1" * 20
+    said = (Message(role="user", content=f"my key is {key}"),)
+    with Recorder(traces) as recorder, recorder.trace("w", "root") as root:
+        root.input = said
+        root.error = f"refused {key}"
+    (kept,) = only(traces).spans
+    assert (kept.input[0].content, kept.error) == ("my key is <key_1>", "refused <key_1>")
+    assert root.input is said
+
+
 def test_outside_a_trace_a_span_works_and_is_dropped(traces: Traces) -> None:
     with Recorder(traces) as recorder:
         with span("model", "alone") as alone:

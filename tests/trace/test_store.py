@@ -4,6 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kickwheel.core.errors import StoreError, UsageError
 from kickwheel.core.store import Store, open_store
@@ -106,6 +108,27 @@ def test_a_list_shows_the_newest_first_and_goes_on_where_it_stopped(traces: Trac
     assert seen == [7, 6, 5, 4, 3, 2, 1, 0]
     with pytest.raises(UsageError, match="no cursor"):
         traces.list(before="yesterday")
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    times=st.lists(st.integers(0, 3), max_size=12),
+    size=st.integers(1, 5),
+)
+def test_pages_hold_every_trace_once_newest_first(
+    tmp_path_factory: pytest.TempPathFactory, times: list[int], size: int
+) -> None:
+    with open_store(tmp_path_factory.mktemp("store")) as store:
+        traces = Traces(store)
+        traces.add([a_trace(n, start_ns=time) for n, time in enumerate(times)])
+        seen: list[tuple[int, int]] = []
+        cursor = None
+        while page := traces.list(limit=size, before=cursor):
+            seen += [(line.start_ns, int(line.id, 16)) for line in page]
+            cursor = page[-1].cursor
+        assert seen == sorted(((t, n) for n, t in enumerate(times)), reverse=True)
+        oldest_first = [(t.spans[0].start_ns, int(t.id, 16)) for t in traces.all()]
+        assert oldest_first == seen[::-1]
 
 
 def test_a_line_of_the_list_tells_what_the_models_used(traces: Traces) -> None:
