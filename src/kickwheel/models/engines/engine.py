@@ -62,9 +62,11 @@ class Engine:
         known = self.header.context_length
         self.context = min(context, known) if known else context
         self.template = _template(self.header, base)
+        # llama.cpp closes a connection after an answer or soon; to be the one who finds out costs
+        # more than a new connection on the loopback.
         self.session = aiohttp.ClientSession(
             auto_decompress=False,
-            connector=aiohttp.TCPConnector(limit=0),
+            connector=aiohttp.TCPConnector(limit=0, force_close=True),
             timeout=aiohttp.ClientTimeout(total=None),
         )
         self._generation: Generation | None = None
