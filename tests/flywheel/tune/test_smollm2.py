@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tiny_llama import dataset_of
+from tests.flywheel.tune.tiny_llama import dataset_of
 
 from kickwheel.flywheel.tune import Options
 from kickwheel.flywheel.tuned import tuned
