@@ -9,6 +9,7 @@ lengths.
 import math
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -141,6 +142,7 @@ class _Run:
             "steps": self.state.step,
             "examples": len(self.train_part),
             "validation": len(self.validation_part),
+            "answers": dict(Counter(example.kind for example in self.train_part)),
             "tokens_per_example": round(self.tokens_per_example, 1),
             "seconds": round(self.state.seconds, 1),
             "validation_loss": self.state.best,
