@@ -7,6 +7,7 @@ import sys
 import textwrap
 import time
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -355,6 +356,27 @@ async def test_an_adapter_is_asked_as_it_was_tuned(running: Engine, tmp_path: Pa
     record = Adapter(base="tiny", base_sha256=running.base.sha256, dataset="d", form=form)
     (folder / "adapter.json").write_bytes(wire.to_bytes(record))
     assert (await running.model(folder)).form == form
+
+
+async def test_an_adapter_tuned_on_calls_makes_one_unasked(running: Engine, tmp_path: Path) -> None:
+    for name, answers in (("calls", {"call": 9}), ("both", {"call": 9, "text": 1})):
+        folder = write_adapter(tmp_path / name)
+        record = Adapter(
+            base="tiny",
+            base_sha256=running.base.sha256,
+            dataset="d",
+            form=PromptForm(tools="none"),
+            config={"answers": answers},
+        )
+        (folder / "adapter.json").write_bytes(wire.to_bytes(record))
+    calls, both = await running.model(tmp_path / "calls"), await running.model(tmp_path / "both")
+    request = asked(tools=(FIND,), max_tokens=40)
+    assert (await complete(calls, request)).message.tool_calls
+    assert not (await complete(both, request)).message.tool_calls
+    result = Message(role="tool", content="music", tool_call_id="c")
+    told = asked(tools=(FIND,), max_tokens=40)
+    told = replace(told, messages=(*told.messages, result))
+    assert not (await complete(calls, told)).message.tool_calls
 
 
 async def test_what_is_no_adapter_is_told(running: Engine, tmp_path: Path) -> None:

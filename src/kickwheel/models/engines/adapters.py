@@ -5,7 +5,7 @@ from pathlib import Path
 from kickwheel.core.errors import DataError
 from kickwheel.models import gguf
 from kickwheel.models.catalog import Base
-from kickwheel.records import Adapter, PromptForm, wire
+from kickwheel.records import Adapter, wire
 
 
 def adapter_file(adapter: Path) -> Path:
@@ -36,10 +36,10 @@ def record_in(folder: Path) -> Adapter | None:
         raise DataError(f"{record}: {error}") from error
 
 
-def adapter_form(file: Path) -> PromptForm | None:
-    """The form of prompt that the adapter was tuned with, where it says."""
-    record = record_in(file.parent)
-    return record.form if record else None
+def calls_only(record: Adapter | None) -> bool:
+    """Whether every answer that the adapter was tuned on is a call."""
+    answers = record.config.get("answers") if record else None
+    return isinstance(answers, dict) and set(answers) == {"call"}
 
 
 def check_fits(file: Path, base: Base, header: gguf.Header) -> None:

@@ -25,20 +25,32 @@ class Asked:
     """One request on its way.
 
     With tools, `required` or a tool's name allows calls only; with `auto` the model may begin a
-    text, but what begins as a call goes on as one; with `none` the tools are left out.
+    text, but what begins as a call goes on as one; with `none` the tools are left out. A model
+    that was tuned on calls only makes one with `auto` too, except as its word on a tool's result.
     """
 
-    def __init__(self, request: ChatRequest, template: Template, form: PromptForm, name: str):
+    def __init__(
+        self,
+        request: ChatRequest,
+        template: Template,
+        form: PromptForm,
+        name: str,
+        *,
+        calls_only: bool = False,
+    ) -> None:
         """
         Args:
             form: of the prompt, where the request has none.
+            calls_only: whether the model was tuned on calls only.
             name: what the model is called in errors.
         Raises:
             ModelError: 400, the request does not fit.
         """
         self.request, self.name = request, name
         self.tools = _offered(request)
-        self.must_call = bool(self.tools) and request.tool_choice != "auto"
+        answers_tool = bool(request.messages) and request.messages[-1].role == "tool"
+        free = request.tool_choice == "auto" and (answers_tool or not calls_only)
+        self.must_call = bool(self.tools) and not free
         try:
             self.prompt = template.prompt(request.messages, self.tools, request.form or form)
             self.grammar = self._grammar()

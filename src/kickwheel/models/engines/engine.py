@@ -21,7 +21,7 @@ import aiohttp
 from kickwheel.core.errors import EngineError
 from kickwheel.models import catalog, gguf
 from kickwheel.models.catalog import Base
-from kickwheel.models.engines.adapters import adapter_file, adapter_form, check_fits
+from kickwheel.models.engines.adapters import adapter_file, calls_only, check_fits, record_in
 from kickwheel.models.engines.process import Process, start
 from kickwheel.models.prompt import Template
 from kickwheel.records import PromptForm
@@ -92,13 +92,14 @@ class Engine:
         """
         from kickwheel.models.engines.llamacpp import LocalModel
 
-        file = None
+        file = record = None
         if adapter is not None:
             file = adapter_file(adapter)
             check_fits(file, self.base, self.header)
-            form = form or adapter_form(file)
+            record = record_in(file.parent)
         name = name or (file.parent.name if file else self.base.name)
-        model = LocalModel(self, name, file, form or PromptForm())
+        form = form or (record.form if record else PromptForm())
+        model = LocalModel(self, name, file, form, calls_only=calls_only(record))
         await self._with(file)
         self._models.add(model)
         return model

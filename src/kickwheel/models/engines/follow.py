@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from kickwheel.core.errors import KickwheelError
 from kickwheel.core.plugins import Context
 from kickwheel.models.chat import ChatRequest, Delta, Model
 
@@ -66,7 +65,7 @@ async def following(
                 seen = target
                 model.current = await behind(target)
                 _log.info("%s is now %s", ref, target or "the base alone")
-            except KickwheelError as error:
+            except Exception as error:
                 # What answers must go on answering; whoever moved the ref reads why.
                 _log.error("%s points at %s, which cannot be served: %s", ref, seen, error)
 

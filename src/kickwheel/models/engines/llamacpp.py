@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 
 from kickwheel.core.errors import EngineError, ModelError
 from kickwheel.core.plugins import Context, Part
@@ -32,11 +33,20 @@ MAX_TOKENS = 1024
 class LocalModel:
     """A base, or a base with one adapter, on a running engine; made by `Engine.model`."""
 
-    def __init__(self, engine: Engine, name: str, adapter: Path | None, form: PromptForm) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        name: str,
+        adapter: Path | None,
+        form: PromptForm,
+        *,
+        calls_only: bool = False,
+    ) -> None:
         self.engine = engine
         self.name = name
         self.adapter = adapter
         self.form = form
+        self.calls_only = calls_only
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Delta]:
         """The answer, piece by piece; a call comes whole, at its end. `Asked` says what the
@@ -141,7 +151,9 @@ class _Asking:
         self.model, self.request = model, request
         self.begun = False
         self.generation: Generation | None = None
-        self.asked = Asked(request, model.engine.template, model.form, model.name)
+        self.asked = Asked(
+            request, model.engine.template, model.form, model.name, calls_only=model.calls_only
+        )
         self.body = self._body()
 
     async def once(self, deadline: float) -> AsyncGenerator[Delta]:
@@ -201,7 +213,7 @@ class _Asking:
             if not chunk:
                 raise ConnectionResetError("the stream ended before the answer did")
             for data in events.feed(chunk):
-                piece = json.loads(data)
+                piece = msgspec.json.decode(data)
                 if "error" in piece:
                     raise ModelError(f"{self.model.name}: {_message(piece)}")
                 yield piece

@@ -29,7 +29,7 @@ from kickwheel.models.answer import Answer
 from kickwheel.models.chat import ChatRequest, Delta, Done, FinishReason, TextDelta, Usage
 from kickwheel.models.checkpoint import read_template
 from kickwheel.models.client import Prices, RemoteModel, Wire, chat_body, key_from, new_session
-from kickwheel.models.engines.adapters import record_in
+from kickwheel.models.engines.adapters import calls_only, record_in
 from kickwheel.models.engines.asked import Asked
 from kickwheel.models.engines.follow import Following, following
 from kickwheel.models.prompt import Template
@@ -142,7 +142,8 @@ class Server:
         there = f"kickwheel-{hashlib.sha256(weights).hexdigest()[:16]}"
         await self.load(there, adapter)
         form = record.form if record else PromptForm()
-        return AdaptedModel(self, name, there, template, form, adapter)
+        only = calls_only(record)
+        return AdaptedModel(self, name, there, template, form, adapter, calls_only=only)
 
     async def load(self, there: str, adapter: Path) -> None:
         """Makes the server answer under the name `there`; once, however many ask for it."""
@@ -224,8 +225,11 @@ class AdaptedModel:
         template: Template,
         form: PromptForm,
         adapter: Path | None = None,
+        *,
+        calls_only: bool = False,
     ) -> None:
         self.name, self.there, self.form = name, there, form
+        self.calls_only = calls_only
         self._server, self._template, self._adapter = server, template, adapter
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Delta]:
@@ -234,7 +238,7 @@ class AdaptedModel:
         Raises:
             ModelError: as `RemoteModel.stream`.
         """
-        asked = Asked(request, self._template, self.form, self.name)
+        asked = Asked(request, self._template, self.form, self.name, calls_only=self.calls_only)
         wire = Wire(self._server.session, self.name, self._server.url, self._server.key)
         body = self._body(asked)
         answer = Answer(self.there)
