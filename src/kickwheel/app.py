@@ -87,6 +87,8 @@ class Tune(Section):
     """Examples a step."""
     prompt: Literal["auto", "full", "signatures", "none"] = "auto"
     """What the specialist's prompt says of the tools; `auto` lets validation decide."""
+    keep_system: bool | None = None
+    """Whether the specialist's prompt keeps the system messages; by default validation decides."""
     seed: int = 0
     """Seed of everything random."""
 

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 SMALL = """
   curate: {test: 30}
-  tune: {epochs: 2, minutes: 30, prompt: none}
+  tune: {epochs: 1, minutes: 30, prompt: none, keep_system: false}
   gate: {metric: right, minimum: 20}
 """
 
@@ -64,7 +64,7 @@ KILLS = [
 
 def project(folder: Path) -> Path:
     traffic = folder / "tickets.jsonl"
-    write(traffic, 150)
+    write(traffic, 120)
     app = init(traffic=traffic, into=folder / "app")
     file = app / "app.yml"
     text = re.sub(r"\n  gate: .*\n", SMALL, file.read_text())

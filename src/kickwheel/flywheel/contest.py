@@ -34,7 +34,8 @@ async def contest(
         work: where answers are kept as they come.
     """
     async with open_engine(base) as engine:
-        asking = Asking(dataset)
+        # An engine remembers prompts: who is asked second with the same one would look fast.
+        asking = Asking(dataset, extra={"cache_prompt": False})
         plain = await engine.model(None, base.name, PromptForm())
         tuned = await engine.model(adapter, "specialist")
         which = f"{base.sha256}:{adapter.name}"

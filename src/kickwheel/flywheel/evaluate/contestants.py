@@ -56,6 +56,7 @@ class Asking:
         timeout_s: float = 120.0,
         max_tokens: int | None = None,
         schema: Mapping[str, Any] | None = None,
+        extra: Mapping[str, Any] | None = None,
     ) -> None:
         """
         Args:
@@ -65,12 +66,14 @@ class Asking:
             max_tokens: of one answer; by default 256, or a token a character of the longest
                 training answer where that is more.
             schema: of JSON answers; by default what the training answers have in common.
+            extra: further fields of every request.
         """
         seen = [e for e in dataset.examples if e.split != "test"]
         self.train = dataset.part("train")
         texts = [_written(example.answer) for example in seen]
         self.max_tokens = max_tokens or max(MAX_TOKENS, *(len(t) for t in texts), 0)
         self.timeout_s = timeout_s
+        self.extra = extra or {}
         self.labels = tuple(sorted({e.answer.content or "" for e in seen if e.kind == "label"}))
         answers = [e.answer.content or "" for e in seen if e.kind == "json"]
         self.schema = schema or (json_shape(answers) if answers else None)
@@ -98,6 +101,7 @@ class Asking:
             form=form,
             constrained=constrained,
             timeout_s=self.timeout_s,
+            extra=self.extra,
         )
 
 
