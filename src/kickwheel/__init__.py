@@ -8,21 +8,66 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kickwheel.app import App, check_app, open_app, schema
+    from kickwheel.agents.ask import Answered
+    from kickwheel.app import App, check_app, open_app, run, schema
     from kickwheel.core.errors import KickwheelError
     from kickwheel.core.plugins import Context, Part
+    from kickwheel.flywheel.promotion import promote, rollback
+    from kickwheel.flywheel.start import init
+    from kickwheel.flywheel.traffic import feedback, import_
+    from kickwheel.flywheel.turn import Turned, curate, evaluate, snapshot, tune, turn
+    from kickwheel.flywheel.why import why
+    from kickwheel.models.catalog import pull
 
 _HOMES = {
+    "Answered": "kickwheel.agents.ask",
     "App": "kickwheel.app",
     "Context": "kickwheel.core.plugins",
     "KickwheelError": "kickwheel.core.errors",
     "Part": "kickwheel.core.plugins",
+    "Turned": "kickwheel.flywheel.turn",
     "check_app": "kickwheel.app",
+    "curate": "kickwheel.flywheel.turn",
+    "evaluate": "kickwheel.flywheel.turn",
+    "feedback": "kickwheel.flywheel.traffic",
+    "import_": "kickwheel.flywheel.traffic",
+    "init": "kickwheel.flywheel.start",
     "open_app": "kickwheel.app",
+    "promote": "kickwheel.flywheel.promotion",
+    "pull": "kickwheel.models.catalog",
+    "rollback": "kickwheel.flywheel.promotion",
+    "run": "kickwheel.app",
     "schema": "kickwheel.app",
+    "snapshot": "kickwheel.flywheel.turn",
+    "tune": "kickwheel.flywheel.turn",
+    "turn": "kickwheel.flywheel.turn",
+    "why": "kickwheel.flywheel.why",
 }
 
-__all__ = ["App", "Context", "KickwheelError", "Part", "check_app", "open_app", "schema"]
+__all__ = [
+    "Answered",
+    "App",
+    "Context",
+    "KickwheelError",
+    "Part",
+    "Turned",
+    "check_app",
+    "curate",
+    "evaluate",
+    "feedback",
+    "import_",
+    "init",
+    "open_app",
+    "promote",
+    "pull",
+    "rollback",
+    "run",
+    "schema",
+    "snapshot",
+    "tune",
+    "turn",
+    "why",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -15,6 +15,8 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from kickwheel.agents.ask import Answered, ask
+from kickwheel.agents.events import Event
 from kickwheel.core.config import Document, check, read_yaml
 from kickwheel.core.errors import ConfigError, KickwheelError, Mistake, UsageError
 from kickwheel.core.files import home
@@ -22,6 +24,7 @@ from kickwheel.core.plugins import Context, Name, Part, kinds, load, nearest
 from kickwheel.core.store import Store, open_store
 from kickwheel.core.store.files import verify
 from kickwheel.models.chat import Model
+from kickwheel.records import Message
 from kickwheel.trace.record import Recorder
 from kickwheel.trace.store import Traces
 
@@ -326,6 +329,33 @@ async def open_app(
                 error.add_note(f"while opening {shelf}.{name} of {plan.file}")
                 raise
         yield app
+
+
+def run(
+    app: Path,
+    question: str,
+    *,
+    name: str | None = None,
+    on_event: Callable[[Event], None] = lambda event: None,
+) -> Answered:
+    """What an agent or model of the app answers to one question.
+
+    Args:
+        app: the app file, its folder, or a snapshot.
+        name: of the agent or model; by default the app's own.
+        on_event: told what happens as it happens.
+    Raises:
+        KickwheelError: the app does not open, or there is no answer.
+    """
+
+    async def asked() -> Answered:
+        plan = check_app(app)
+        wanted = name or default(plan)
+        async with open_app(plan, only=[wanted]) as opened:
+            messages = [Message(role="user", content=question)]
+            return await ask(opened.model(wanted), messages, opened.recorder, on_event=on_event)
+
+    return asyncio.run(asked())
 
 
 def schema() -> dict[str, Any]:

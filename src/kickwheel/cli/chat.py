@@ -13,9 +13,10 @@ from kickwheel.cli.show import app_argument
 @click.option("--as", "name", help="Agent or model to talk with; by default the app's own.")
 def command(app: Path, name: str | None) -> None:
     """Talk with an agent or model of APP; an empty line or Ctrl-D ends it."""
+    from kickwheel.agents.ask import ask
     from kickwheel.app import check_app, default, open_app
-    from kickwheel.cli.talk import answer
-    from kickwheel.core.errors import ModelError
+    from kickwheel.cli.talk import show
+    from kickwheel.core.errors import ModelError, ToolError
     from kickwheel.records import Message
 
     async def talk() -> None:
@@ -27,8 +28,8 @@ def command(app: Path, name: str | None) -> None:
             while question := await asyncio.to_thread(_ask):
                 said.append(Message(role="user", content=question))
                 try:
-                    answered = await answer(opened, wanted, said)
-                except ModelError as error:
+                    answered = await ask(opened.model(wanted), said, opened.recorder, on_event=show)
+                except (ModelError, ToolError) as error:
                     click.echo(click.style(str(error), fg="red"), err=True)
                     said.pop()
                     continue

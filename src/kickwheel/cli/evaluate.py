@@ -21,12 +21,7 @@ def command(app: Path, adapter: str | None, full: bool, as_json: bool) -> None:
     from kickwheel.flywheel.turn import wheel
 
     with Steps() as watch, wheel(app, full=full, watch=watch) as steps:
-        tuned = steps.whole("adapter", adapter)
-        dataset = steps.adapter(tuned).dataset
-        incumbent = steps.store.refs.read(steps.ref)
-        if incumbent == f"adapter/{tuned}":
-            incumbent = None
-        identity = steps.gate(steps.evaluate(dataset, tuned, incumbent))
+        identity = steps.compared(steps.whole("adapter", adapter))
         report = steps.report(identity)
         folder = steps.store.artifacts.path("report", identity)
     if as_json:

@@ -70,6 +70,37 @@ def turn(app: Path = Path(), *, full: bool = False, watch: Watch | None = None) 
         return steps.turn()
 
 
+def curate(app: Path = Path(), *, watch: Watch | None = None) -> str:
+    """Id of the dataset that the app's traces make; see `Wheel.dataset`."""
+    with wheel(app, watch=watch) as steps:
+        steps.take_in()
+        return steps.curate()
+
+
+def tune(app: Path = Path(), dataset: str | None = None, *, watch: Watch | None = None) -> str:
+    """Id of an adapter tuned on a dataset of the app, by default the newest."""
+    with wheel(app, watch=watch) as steps:
+        return steps.tune(steps.whole("dataset", dataset))
+
+
+def evaluate(
+    app: Path = Path(),
+    adapter: str | None = None,
+    *,
+    full: bool = False,
+    watch: Watch | None = None,
+) -> str:
+    """Id of the report on an adapter of the app, by default the newest; nothing is promoted."""
+    with wheel(app, full=full, watch=watch) as steps:
+        return steps.compared(steps.whole("adapter", adapter))
+
+
+def snapshot(app: Path = Path(), report: str | None = None, *, watch: Watch | None = None) -> str:
+    """Id of the snapshot of what a report of the app is about, by default the newest."""
+    with wheel(app, watch=watch) as steps:
+        return steps.snapshot(steps.whole("report", report))
+
+
 @contextmanager
 def wheel(
     app: Path = Path(), *, full: bool = False, watch: Watch | None = None
@@ -258,6 +289,13 @@ class Wheel:
         )
         self.watch.step("evaluate", rates)
         return identity
+
+    def compared(self, adapter: str) -> str:
+        """Id of the report on an adapter beside what the ref names now."""
+        incumbent = self.store.refs.read(self.ref)
+        if incumbent == f"adapter/{adapter}":
+            incumbent = None
+        return self.gate(self.evaluate(self.adapter(adapter).dataset, adapter, incumbent))
 
     def gate(self, measurement: str) -> str:
         """Id of the report: the measurement, what the gate says of it, and the page to look at."""
