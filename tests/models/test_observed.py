@@ -111,3 +111,13 @@ async def test_leaving_early_closes_the_model(traces: Traces) -> None:
 
 async def test_outside_a_trace_it_is_just_the_model() -> None:
     assert tuple([p async for p in observed.stream(Scripted(*ANSWER), ASKED)]) == ANSWER
+
+
+async def test_what_a_model_with_prices_cost_is_noted(traces: Traces) -> None:
+    class Priced(Scripted):
+        def cost_usd(self, usage: Usage) -> float:
+            return usage.prompt_tokens * 0.5
+
+    with Recorder(traces) as recorder, recorder.trace("desk", "desk"):
+        [piece async for piece in observed.stream(Priced(*ANSWER), ASKED)]
+    assert model_span(traces).attributes[genai.COST_USD] == 6.0

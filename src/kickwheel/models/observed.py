@@ -28,6 +28,7 @@ async def stream(model: Model, request: ChatRequest) -> AsyncGenerator[Delta]:
                 yield delta
         finally:
             note_answer(noted, collected, started)
+            _note_cost(noted, model, collected)
             # A model may give any iterator; those that can be closed stop their engine by it.
             close = getattr(deltas, "aclose", None)
             if close is not None:
@@ -63,3 +64,11 @@ def note_answer(noted: OpenSpan, collected: Collected, started: float) -> None:
         attributes[genai.FINISH_REASONS] = [collected.done.finish_reason]
         if collected.done.model:
             attributes[genai.RESPONSE_MODEL] = collected.done.model
+
+
+def _note_cost(noted: OpenSpan, model: Model, collected: Collected) -> None:
+    # Only a model whose prices are known tells what an answer cost.
+    cost_of = getattr(model, "cost_usd", None)
+    cost_usd = cost_of(collected.done.usage) if cost_of and collected.done else None
+    if cost_usd is not None:
+        noted.attributes[genai.COST_USD] = cost_usd

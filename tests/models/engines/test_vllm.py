@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 from pydantic import SecretStr
 
-from kickwheel.core.errors import DataError, EngineError, UsageError
+from kickwheel.core.errors import DataError, EngineError, ModelError, UsageError
 from kickwheel.models.chat import ChatRequest, complete
 from kickwheel.models.engines.vllm import Vllm
 from kickwheel.records import Adapter, Message, PromptForm, ToolSpec, wire
@@ -204,6 +204,26 @@ async def test_a_server_of_our_own_is_started_and_ended(
         os.kill(pid, 0)
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+async def test_a_server_of_our_own_that_was_killed_comes_back_with_its_adapters(
+    tmp_path: Path, base: Path, command: Path
+) -> None:
+    peft(tmp_path / "own")
+    async with (
+        context(tmp_path) as (_, named),
+        Vllm(base="base", adapter="own").open(named("s")) as model,
+    ):
+        before = await text(model)
+        os.kill(pid_in(command), signal.SIGKILL)
+
+        async def back() -> bool:
+            try:
+                return await text(model) == before
+            except ModelError:
+                return False
+
+        assert await until(back)
 
 
 async def test_why_it_does_not_start_is_told_in_its_own_words(

@@ -9,11 +9,7 @@ adapters (`/v1/load_lora_adapter`, `/v1/unload_lora_adapter`).
 import asyncio
 import hashlib
 import json
-import os
-import socket
-import sys
-import time
-from collections import deque
+import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
@@ -32,13 +28,11 @@ from kickwheel.models.client import Prices, RemoteModel, Wire, chat_body, key_fr
 from kickwheel.models.engines.adapters import calls_only, record_in
 from kickwheel.models.engines.asked import Asked
 from kickwheel.models.engines.follow import Following, following
+from kickwheel.models.engines.vllm_process import Process, free_port
 from kickwheel.models.prompt import Template
 from kickwheel.records import PromptForm
 
-START_S = 900.0
-"""Seconds that vLLM may take to load and compile."""
-STOP_S = 20.0
-_LAST_LINES = 40
+_log = logging.getLogger("kickwheel.engine")
 
 
 class Vllm(Part):
@@ -154,6 +148,10 @@ class Server:
         except EngineError:
             self._loaded.pop(there, None)
             raise
+
+    def forget(self) -> None:
+        """What was loaded is loaded again when it is asked for: the server was started anew."""
+        self._loaded.clear()
 
     async def unload(self, there: str) -> None:
         """Makes the server forget an adapter; one that it does not know is no error."""
@@ -300,75 +298,44 @@ class AdaptedModel:
 async def started(
     folder: Path, arguments: Sequence[str] = (), key: str | None = None
 ) -> AsyncGenerator[Server]:
-    """A vLLM server of our own on a free port of the loopback; it ends with the block, and with
-    this process however that ends.
+    """A vLLM server of our own on a free port of the loopback: started again when it dies, ended
+    with the block, and with this process however that ends.
 
     Raises:
         EngineError: there is no `vllm` command, or it does not start; the text has its last words.
     """
-    port = _free_port()
-    environment = {**os.environ, "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"}
-    if key:
-        environment["VLLM_API_KEY"] = key
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "kickwheel.models.engines.guard", str(os.getpid())),
-        *("vllm", "serve", str(folder), "--host", "127.0.0.1", "--port", str(port)),
-        *("--enable-lora", *arguments),
-        env=environment,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    lines: deque[str] = deque(maxlen=_LAST_LINES)
-    reader = asyncio.create_task(_read(process, lines))
-    try:
-        async with new_session() as session:
-            url = f"http://127.0.0.1:{port}"
-            await _until_healthy(session, url, process, lines)
-            yield Server(session, f"{url}/v1", key)
-    finally:
-        with suppress(ProcessLookupError):
-            process.terminate()
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = ("vllm", "serve", str(folder), "--host", "127.0.0.1", "--port", str(port))
+    async with new_session() as session:
+        process = await Process.start((*command, "--enable-lora", *arguments), key)
+        keeper = None
         try:
-            await asyncio.wait_for(process.wait(), STOP_S)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-        reader.cancel()
+            await process.until_healthy(session, url)
+            server = Server(session, f"{url}/v1", key)
+            keeper = asyncio.create_task(_keep(process, server, url))
+            yield server
+        finally:
+            if keeper is not None:
+                keeper.cancel()
+                await asyncio.gather(keeper, return_exceptions=True)
+            await process.stop()
 
 
-async def _until_healthy(
-    session: aiohttp.ClientSession,
-    url: str,
-    process: asyncio.subprocess.Process,
-    lines: deque[str],
-) -> None:
-    ends = time.monotonic() + START_S
-    while time.monotonic() < ends:
-        if process.returncode is not None:
-            await asyncio.sleep(0.1)  # its last words are still on their way
-            said = "\n".join(list(lines)[-5:]) or "it said nothing"
-            if process.returncode == 127:
-                said += ". Install vLLM in this environment, or give `url`"
-            raise EngineError(f"vllm did not start (exit {process.returncode}): {said}")
-        with suppress(aiohttp.ClientError, OSError):
-            async with session.get(f"{url}/health") as response:
-                if response.status == 200:
-                    return
-        await asyncio.sleep(0.2)
-    raise EngineError(f"vllm did not start within {START_S:.0f} s")
-
-
-async def _read(process: asyncio.subprocess.Process, lines: deque[str]) -> None:
-    assert process.stdout is not None
+async def _keep(process: Process, server: Server, url: str) -> None:
+    wait_s = 1.0
     while True:
+        status = await process.wait()
+        _log.warning("vllm died (exit %s) and is started again: %s", status, process.said)
+        server.forget()
+        await asyncio.sleep(wait_s)
+        wait_s = min(60.0, wait_s * 2)
         try:
-            line = await process.stdout.readline()
-        except ValueError:  # a line longer than the stream's limit
-            continue
-        if not line:
-            return
-        lines.append(line.decode(errors="replace").rstrip())
+            await process.again()
+            await process.until_healthy(server.session, url)
+        except EngineError as error:
+            _log.error("%s", error)
+            await process.stop()
 
 
 def _texts(answer: Answer, chunk: bytes, name: str) -> list[str]:
@@ -376,10 +343,3 @@ def _texts(answer: Answer, chunk: bytes, name: str) -> list[str]:
         return [delta.text for delta in answer.feed(chunk) if isinstance(delta, TextDelta)]
     except ValueError as error:
         raise ModelError(f"{name}: {error}") from error
-
-
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
