@@ -116,7 +116,7 @@ def test_a_turn_killed_in_every_step_ends_with_the_same_result(tmp_path: Path) -
     assert answers(killed, result["report"]) == answers(whole, expected["report"])
     assert turned(killed) == result
     with open_store(killed / ".kickwheel") as store:
-        moves = store.refs.history("tickets/specialist")
+        moves = store.refs.history("app/specialist")
         assert len(moves) == (1 if result["promoted"] else 0)
         for kind in ("dataset", "adapter", "report", "snapshot"):
             verify(store.artifacts.path(kind, str(result[kind])))

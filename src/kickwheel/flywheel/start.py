@@ -56,12 +56,16 @@ def init(
         shutil.copytree(_shelf() / blueprint, folder, dirs_exist_ok=True, ignore=hidden)
         return folder
     assert traffic is not None
-    name = re.sub(r"[^a-z0-9]+", "-", traffic.stem.lower()).strip("-") or "project"
-    folder = _empty(into or Path(name))
+    folder = _empty(into or Path(_plain(traffic.stem)))
+    name = _plain(folder.resolve().name)
     shutil.copyfile(traffic, folder / "traffic.jsonl")
     write_whole(folder / "app.yml", _OWN.format(traffic=traffic.name, name=name))
     write_whole(folder / ".gitignore", ".kickwheel/\n")
     return folder
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "project"
 
 
 def _shelf() -> Path:
