@@ -32,5 +32,5 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
 
 
 def test_an_unknown_blueprint_is_told_with_the_nearest() -> None:
-    with pytest.raises(UsageError, match='Did you mean "concierge"?'):
+    with pytest.raises(UsageError, match=r'Did you mean "concierge"\?'):
         init(blueprint="conciege")

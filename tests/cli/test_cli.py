@@ -1,0 +1,86 @@
+"""The program as people and programs call it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kickwheel.cli import VERBS
+from tests.flywheel import made
+
+
+def kickwheel(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "kickwheel.cli", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=cwd,
+    )
+
+
+def test_help_names_every_verb() -> None:
+    ended = kickwheel("--help")
+    assert ended.returncode == 0
+    for verb, about in VERBS.items():
+        assert f"  {verb} " in ended.stdout
+        assert about.split()[0] in ended.stdout
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help(verb: str) -> None:
+    ended = kickwheel(verb, "--help")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith(f"Usage: kickwheel {verb}")
+
+
+def test_a_mistyped_verb_is_told_with_the_nearest() -> None:
+    ended = kickwheel("promte")
+    assert ended.returncode == 2
+    assert 'Did you mean "promote"?' in ended.stderr
+
+
+def test_mistakes_of_a_file_are_told_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "app.yml").write_text("models: {m: {kind: lokal}}\n")
+    ended = kickwheel("check", str(tmp_path))
+    assert ended.returncode == 1
+    assert f'{tmp_path}/app.yml:1:14: models.m.kind: no kind "lokal"' in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_an_app_in_this_folder_needs_no_name(tmp_path: Path) -> None:
+    ended = kickwheel("check", cwd=made.app(tmp_path))
+    assert ended.returncode == 0
+    assert "specialist" in ended.stdout
+
+
+def test_traffic_comes_in_and_is_said_of_and_asked_for_by_json(tmp_path: Path) -> None:
+    made.app(tmp_path)
+    line = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]}
+    (tmp_path / "chats.jsonl").write_text(json.dumps(line) + "\n")
+    landed = json.loads(kickwheel("import", "chats.jsonl", "--json", cwd=tmp_path).stdout)
+    assert (landed["new"], landed["known"]) == (1, 0)
+    again = json.loads(kickwheel("import", "chats.jsonl", "--json", cwd=tmp_path).stdout)
+    assert (again["new"], again["known"]) == (0, 1)
+
+    from kickwheel.core.store import open_store
+    from kickwheel.trace.store import Traces
+
+    with open_store(tmp_path / ".kickwheel") as store:
+        (trace,) = Traces(store).all()
+    said = kickwheel("feedback", trace.id[:8], "bad", "--answer", "hello", cwd=tmp_path)
+    assert said.returncode == 0, said.stderr
+    way = json.loads(kickwheel("why", trace.id[:8], "--json", cwd=tmp_path).stdout)
+    assert way["trace"]["feedback"][0]["answer"]["content"] == "hello"
+
+
+def test_two_turns_at_once_on_one_store_are_refused(tmp_path: Path) -> None:
+    from kickwheel.core.files import only_one
+
+    made.app(tmp_path)
+    with only_one(tmp_path / ".kickwheel" / "turn.lock", "a turn"):
+        ended = kickwheel("turn", str(tmp_path))
+    assert ended.returncode == 1
+    assert "is already running here" in ended.stderr
