@@ -12,7 +12,7 @@ from kickwheel.models.chat import ChatRequest, Delta, Model
 
 M = TypeVar("M", bound=Model)
 
-LOOK_S = 0.2
+LOOK_S = 0.1
 """Seconds between two looks at a ref: a read of some 20 µs."""
 _log = logging.getLogger("kickwheel.engine")
 

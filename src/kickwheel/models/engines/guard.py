@@ -1,6 +1,6 @@
 """Runs a command so that it ends with whoever started it.
 
-`python -m kickwheel.models.engines.guard PARENT COMMAND…`: the kernel is asked to send SIGTERM when
+`python guard.py PARENT COMMAND…`: the kernel is asked to send SIGTERM when
 the parent dies, and then the command takes this process's place.
 """
 

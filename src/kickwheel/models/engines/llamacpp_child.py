@@ -1,9 +1,9 @@
 """The process that a base is served from: xllamacpp's server on a free port of the loopback.
 
-`python -m kickwheel.models.engines.llamacpp_child` reads its settings as one line of JSON from
-standard input, answers with one line, `{"url": …}` or `{"error": …}`, and serves until standard
-input ends. That pipe is held by the parent alone, so it ends however the parent dies; the kernel
-is asked for the same, for the time in which a model loads and nobody reads the pipe.
+`python llamacpp_child.py PARENT` reads its settings as one line of JSON from standard input,
+answers with one line, `{"url": …}` or `{"error": …}`, and serves until standard input ends. That
+pipe is held by the parent alone, so it ends however the parent dies; the kernel is asked for the
+same, for the time in which a model loads and nobody reads the pipe.
 """
 
 import ctypes
@@ -66,6 +66,10 @@ def _server(settings: dict[str, Any]) -> Any:
     params.cpuparams_batch.n_threads = settings["threads"]
     params.n_gpu_layers = settings["gpu_layers"]
     params.verbosity = 1
+    # The first request warms up as well, and a new adapter is awaited.
+    params.warmup = False
+    # Fitting layers to a GPU's memory reads the file once more.
+    params.fit_params = any("GPU" in str(d["type"]) for d in xllamacpp.get_device_info())
     # Copies of other prompts' state: slots keep their own, and a small model reads faster than it
     # copies.
     params.cache_ram_mib = 0

@@ -8,6 +8,7 @@ import secrets
 import sys
 from collections import deque
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from kickwheel.core.errors import EngineError, MissingExtra
@@ -17,6 +18,9 @@ START_S = 180.0
 STOP_S = 5.0
 """Seconds that a process may take to end before it is killed."""
 _LAST_LINES = 40
+_CHILD = Path(__file__).with_name("llamacpp_child.py")
+"""Run as a file: as a module it would import this package first, which takes as long as a small
+model does."""
 
 
 class Process:
@@ -92,7 +96,7 @@ async def start(settings: Mapping[str, Any]) -> Process:
     environment = {"OMP_WAIT_POLICY": "passive", **os.environ}
     # Created in the loop's own thread: the kernel's signal comes when that thread ends.
     child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "kickwheel.models.engines.llamacpp_child", str(os.getpid())),
+        *(sys.executable, "-P", str(_CHILD), str(os.getpid())),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

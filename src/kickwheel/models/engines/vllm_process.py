@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
 import aiohttp
 
@@ -17,6 +18,7 @@ START_S = 900.0
 """Seconds that vLLM may take to load and compile."""
 STOP_S = 20.0
 _LAST_LINES = 40
+_GUARD = Path(__file__).with_name("guard.py")
 
 
 class Process:
@@ -44,7 +46,7 @@ class Process:
         """Starts the command anew, after it has ended."""
         self._lines.clear()
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "kickwheel.models.engines.guard", str(os.getpid())),
+            *(sys.executable, "-P", str(_GUARD), str(os.getpid())),
             *self._command,
             env=self._environment,
             stdin=asyncio.subprocess.DEVNULL,
