@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from kickwheel.core.errors import ModelError, UsageError
+from kickwheel.core.errors import ModelError
 from kickwheel.core.plugins import Context, Part
 from kickwheel.models.answer import Answer
 from kickwheel.models.chat import ChatRequest, Delta, Usage
@@ -67,11 +67,6 @@ class OpenAI(Part):
         """The model; nothing is asked of it yet."""
         url = self.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL
         key = key_from(self.api_key.get_secret_value() if self.api_key else "${OPENAI_API_KEY}")
-        if not key and url.startswith(OPENAI_URL):
-            raise UsageError(
-                f"models.{context.name}: OpenAI wants a key. Set OPENAI_API_KEY, or base_url for "
-                "another server."
-            )
         async with open_remote(context.name, self.model, url, key, self.prices) as model:
             yield model
 
@@ -116,6 +111,7 @@ class RemoteModel:
         self._wire = Wire(session, name, url, key)
         self._prices = prices
         self._is_openai = url.startswith(OPENAI_URL)
+        self._keyless = self._is_openai and not key
 
     def cost_usd(self, usage: Usage) -> float | None:
         """What an answer cost, in dollars; `None` where no prices are set."""
@@ -126,8 +122,14 @@ class RemoteModel:
 
         Raises:
             ModelError: no answer after `TRIES` tries, within the request's time, or one that was
-                cut in the middle.
+                cut in the middle; 401 where OpenAI is to be asked without a key.
         """
+        if self._keyless:
+            raise ModelError(
+                f"{self.name}: OpenAI wants a key. Set OPENAI_API_KEY, or base_url for another "
+                "server.",
+                status=401,
+            )
         body, label = self.body(request)
         answer = Answer(self.model, label=label)
         chunks = self._wire.post("/chat/completions", body, request.timeout_s)
