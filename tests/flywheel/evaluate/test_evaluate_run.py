@@ -1,6 +1,10 @@
 import asyncio
 import json
 import logging
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -130,6 +134,51 @@ async def test_a_killed_evaluation_asks_only_what_is_missing(tmp_path: Path) -> 
     assert [(o.example, o.contestant, o.right) for o in again.outcomes] == [
         (o.example, o.contestant, o.right) for o in whole.outcomes
     ]
+
+
+KILLED = """
+import asyncio, os, sys
+from pathlib import Path
+from tests.flywheel.evaluate.made import Scripted, knows, tables
+from kickwheel.flywheel.evaluate import Asking, evaluate, few_shot, specialist
+
+known = tables(test=12)
+asking = Asking(known)
+entrants = [
+    few_shot(asking, Scripted("base", knows(known, lambda e: False))),
+    specialist(asking, Scripted("tuned", knows(known, lambda e: True))),
+]
+stop = int(sys.argv[2])
+
+
+def step(done, total, who):
+    if done == stop:
+        os.kill(os.getpid(), 9)
+
+
+report = asyncio.run(evaluate(known, entrants, Path(sys.argv[1]), on_progress=step))
+print([outcome.right for outcome in report.outcomes])
+"""
+
+
+def test_killed_with_sigkill_again_and_again_it_ends_with_the_same_answers(
+    tmp_path: Path,
+) -> None:
+    def run(folder: str, stop: int) -> subprocess.CompletedProcess[str]:
+        root = Path(__file__).parents[3]
+        return subprocess.run(
+            [sys.executable, "-c", KILLED, str(tmp_path / folder), str(stop)],
+            cwd=root,
+            env={**os.environ, "PYTHONPATH": str(root)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    for stop in (3, 4, 17):
+        assert run("cut", stop).returncode == -signal.SIGKILL
+    assert len((tmp_path / "cut" / "answers.jsonl").read_text().splitlines()) == 17
+    assert run("cut", 0).stdout == run("whole", 0).stdout == f"{[False, True] * 12}\n"
 
 
 async def test_a_finished_evaluation_asks_nothing_again(tmp_path: Path) -> None:

@@ -227,6 +227,8 @@ async def test_the_page_says_what_is_not_clean_and_what_to_beware_of(tmp_path: P
     dirty = replace(dirty, verdict=gate.decide(dirty))
     text = Page(page.html(dirty)).text
     assert "The test is not clean" in text
+    assert "may have been seen" in text
+    assert "None of the questions" not in text
     assert "not promoted" in text
     assert "few-shot failed often" in text
 

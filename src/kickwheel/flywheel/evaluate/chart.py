@@ -131,7 +131,8 @@ def lines(curves: Sequence[Line], title: str, *, x: str, y: str, percent: bool =
     low, high = (0.0, 1.0) if percent else (min(0.0, *ys), max(ys))
     if high <= low:
         high = low + 1
-    height, left, right = 260, 64, _WIDTH - _RIGHT
+    # Two of them stand side by side on a page.
+    width, height, left, right = 480, 260, 54, 380
     along = _Scale(min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1, left, right)
     up = _Scale(low, high, height - 46, 16)
     parts = []
@@ -164,7 +165,7 @@ def lines(curves: Sequence[Line], title: str, *, x: str, y: str, percent: bool =
             at += 15
         taken.append(at)
         parts.append(_text(right + 10, at + 4, curve.label, "strong" if curve.chosen else ""))
-    return _svg(height, title, parts)
+    return _svg(height, title, parts, width)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,9 +180,9 @@ class _Scale:
         return self.start + min(1.0, max(0.0, share)) * (self.end - self.start)
 
 
-def _svg(height: int, title: str, parts: Sequence[str]) -> str:
+def _svg(height: int, title: str, parts: Sequence[str], width: int = _WIDTH) -> str:
     return (
-        f'<svg class="chart" viewBox="0 0 {_WIDTH} {height}" role="img" '
+        f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" '
         f'aria-label="{escape(title)}"><title>{escape(title)}</title>{"".join(parts)}</svg>'
     )
 
