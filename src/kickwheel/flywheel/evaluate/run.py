@@ -6,7 +6,6 @@ evaluation asks only what is missing.
 """
 
 import asyncio
-import hashlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -19,7 +18,7 @@ from kickwheel.flywheel.evaluate import compare, contestants, machine, match
 from kickwheel.flywheel.evaluate.answered import Answered, key
 from kickwheel.flywheel.evaluate.contestants import Entrant, Price
 from kickwheel.flywheel.evaluate.judge import Opinion, calibrate, is_good
-from kickwheel.flywheel.evaluate.retrieve import question
+from kickwheel.flywheel.evaluate.retrieve import drawn, question
 from kickwheel.models.chat import ChatRequest, Completion, Model, Usage, complete
 from kickwheel.records import Agreement, Dataset, Example, Outcome, Report
 
@@ -106,17 +105,6 @@ async def evaluate(
     return replace(
         report, seconds={"evaluate": time.perf_counter() - started + field.seconds_before}
     )
-
-
-def drawn(examples: Sequence[Example], n: int | None) -> tuple[Example, ...]:
-    """`n` of the examples, chosen by the hash of their questions: the same ones every time."""
-    if n is None or n >= len(examples):
-        return tuple(examples)
-    ordered = sorted(
-        examples, key=lambda e: hashlib.sha256(f"draw:{question(e)}:{e.id}".encode()).digest()
-    )
-    chosen = {example.id for example in ordered[:n]}
-    return tuple(example for example in examples if example.id in chosen)
 
 
 class _Field:
