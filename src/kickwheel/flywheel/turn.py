@@ -21,9 +21,11 @@ from kickwheel.core.files import only_one
 from kickwheel.core.store import Store, open_store
 from kickwheel.core.store.files import making
 from kickwheel.flywheel import curate as curating
+from kickwheel.flywheel import learning
 from kickwheel.flywheel.contest import contest
 from kickwheel.flywheel.evaluate.page import html
 from kickwheel.flywheel.gate import decide
+from kickwheel.flywheel.learning import Point
 from kickwheel.flywheel.promotion import move
 from kickwheel.flywheel.snapshot import pack
 from kickwheel.flywheel.traffic import declared
@@ -118,13 +120,14 @@ def wheel(
         only_one(plan.store / "turn.lock", f"a turn of {plan.folder.name}"),
         open_store(plan.store) as store,
     ):
-        yield Wheel(plan, store, watch or Silent())
+        yield Wheel(plan, store, watch or Silent(), full=full)
 
 
 class Wheel:
     """The steps of one app's flywheel, each journaled."""
 
-    def __init__(self, plan: Plan, store: Store, watch: Watch) -> None:
+    def __init__(self, plan: Plan, store: Store, watch: Watch, *, full: bool = False) -> None:
+        self.full = full
         self.plan = plan
         self.loop = plan.loop
         self.store = store
@@ -150,7 +153,8 @@ class Wheel:
         dataset = self.curate()
         incumbent = self.incumbent(dataset)
         adapter = self.tune(dataset)
-        report = self.gate(self.evaluate(dataset, adapter, incumbent))
+        measurement = self.evaluate(dataset, adapter, incumbent)
+        report = self.gate(measurement, self.learn(dataset, adapter) if self.full else ())
         snapshot = self.snapshot(report)
         record = self.report(report)
         assert record.verdict is not None
@@ -297,9 +301,47 @@ class Wheel:
             incumbent = None
         return self.gate(self.evaluate(self.adapter(adapter).dataset, adapter, incumbent))
 
-    def gate(self, measurement: str) -> str:
+    def learn(self, dataset: str, adapter: str) -> tuple[Point, ...]:
+        """The learning curve: what the same tuning reaches on parts of the training examples."""
+        inputs = {"dataset": dataset, "adapter": adapter, "shares": learning.SHARES}
+        options = Options(**self.loop.tune.model_dump(exclude_none=True))
+        form = self.adapter(adapter).form
+        options = replace(options, prompt=form.tools, keep_system=form.system)
+        made, run = self.dataset(dataset), self.store.journal.step
+        points = []
+        for share in learning.SHARES:
+            work = self._work(f"learn-{share}", inputs)
+            part = learning.part_of(made, share)
+
+            def do(part: Dataset = part, work: Path = work) -> Point:
+                folder = learning.tuned_on(part, self.base, work, options)
+                return asyncio.run(learning.point(part, self.base, folder))
+
+            points.append(run(self._run, f"learn {share}", inputs, do, Point))
+            shutil.rmtree(work, ignore_errors=True)
+            self.watch.step(
+                "learn", f"{points[-1].examples} examples: {points[-1].share:.1%} right"
+            )
+        whole = self._adapter_folder(adapter)
+        points.append(
+            run(
+                self._run,
+                "learn 1",
+                inputs,
+                lambda: asyncio.run(learning.point(made, self.base, whole)),
+                Point,
+            )
+        )
+        self.watch.step("learn", f"{points[-1].examples} examples: {points[-1].share:.1%} right")
+        return tuple(points)
+
+    def gate(self, measurement: str, curve: tuple[Point, ...] = ()) -> str:
         """Id of the report: the measurement, what the gate says of it, and the page to look at."""
-        inputs = {"measurement": measurement, "gate": self.loop.gate.model_dump()}
+        inputs = {
+            "measurement": measurement,
+            "gate": self.loop.gate.model_dump(),
+            "learning": curve,
+        }
 
         def do() -> str:
             report = self.report(measurement, "measurement")
@@ -319,6 +361,7 @@ class Wheel:
                 verdict=verdict,
                 status="gated",
                 curve=self.adapter(report.adapter).curve,
+                learning=curve,
                 seconds={**self._seconds(), **report.seconds},
             )
             page = html(report, self.dataset(report.dataset))
