@@ -146,3 +146,50 @@ def test_a_step_that_raises_leaves_nothing_behind(tmp_path: Path) -> None:
         with pytest.raises(ZeroDivisionError):
             store.journal.step("run", "one", 1, lambda: 1 // 0, int)
         assert store.journal.step("run", "one", 1, lambda: 7, int) == 7
+
+
+def open_databases() -> int:
+    links = [Path("/proc/self/fd") / name for name in os.listdir("/proc/self/fd")]
+    return sum(1 for link in links if link.is_symlink() and os.readlink(link).endswith("store.db"))
+
+
+def test_threads_that_have_ended_leave_no_file_open(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        for _ in range(50):
+            thread = threading.Thread(target=store.refs.names)
+            thread.start()
+            thread.join()
+        # One that writes and one that reads.
+        assert open_databases() == 2
+
+        together = threading.Barrier(12)
+
+        def read_at_once() -> None:
+            together.wait()
+            for _ in range(20):
+                store.refs.names()
+
+        threads = [threading.Thread(target=read_at_once) for _ in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert open_databases() <= 13
+    assert open_databases() == 0
+
+
+def test_what_cannot_be_read_is_told_as_an_error_of_the_store(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        store.database.write(lambda c: c.execute("DROP TABLE move"))
+        with pytest.raises(StoreError, match=r"store\.db: no such table: move"):
+            store.refs.read("a/b")
+        store.database.write(lambda c: c.execute("DROP TABLE journal"))
+        with pytest.raises(StoreError, match=r"store\.db: no such table: journal"):
+            store.journal.step("run", "one", 1, lambda: 7, int)
+    with pytest.raises(StoreError, match="the store was closed"):
+        store.refs.read("a/b")
+
+
+def test_reading_cannot_write(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store, pytest.raises(StoreError, match="readonly"):
+        store.database.read("DELETE FROM move")

@@ -221,7 +221,7 @@ def test_a_store_that_stays_full_costs_traces_not_calls_or_memory(
     monkeypatch.setattr(record, "RETRY_S", 0.01)
     with open_store(tmp_path / "store") as store:
         # SQLite's own way to be full.
-        pages = store.database.reader.execute("PRAGMA page_count").fetchone()[0]
+        pages = store.database.read("PRAGMA page_count")[0][0]
         store.database.write(lambda c: c.execute(f"PRAGMA max_page_count = {pages}"))
         with caplog.at_level(logging.WARNING), Recorder(Traces(store)) as recorder:
             for _ in range(200):

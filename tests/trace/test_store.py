@@ -180,7 +180,7 @@ def test_what_is_secret_never_reaches_the_store(store: Store, traces: Traces) ->
     traces.feedback(trace.id, Feedback(verdict="bad", note="ann@example.com"))
     kept = traces.get(trace.id)
     assert kept.spans[0].input[0].content == "mail <email_1>, my key is <key_1>"
-    rows = store.database.reader.execute("SELECT * FROM trace").fetchall()
-    rows += store.database.reader.execute("SELECT * FROM feedback").fetchall()
+    rows = store.database.read("SELECT * FROM trace")
+    rows += store.database.read("SELECT * FROM feedback")
     assert key not in repr(rows)
     assert "ann@" not in repr(rows)

@@ -76,12 +76,10 @@ class Files:
         Raises:
             UsageError: there is none.
         """
-        row = self._database.reader.execute(
-            "SELECT body FROM file WHERE id = ?", (identity,)
-        ).fetchone()
-        if row is None:
+        rows = self._database.read("SELECT body FROM file WHERE id = ?", (identity,))
+        if not rows:
             raise UsageError(f'no file "{identity}" here; client.files.list() shows what there is')
-        return wire.from_bytes(row[0], StoredFile)
+        return wire.from_bytes(rows[0][0], StoredFile)
 
     def path(self, identity: str) -> Path:
         """Where the file's bytes are.
@@ -93,9 +91,7 @@ class Files:
 
     def all(self) -> Sequence[StoredFile]:
         """Every file, newest first."""
-        rows = self._database.reader.execute(
-            "SELECT body FROM file ORDER BY created_at DESC, rowid DESC"
-        )
+        rows = self._database.read("SELECT body FROM file ORDER BY created_at DESC, rowid DESC")
         return [wire.from_bytes(row[0], StoredFile) for row in rows]
 
     def delete(self, identity: str) -> None:

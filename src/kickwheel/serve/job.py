@@ -116,18 +116,14 @@ class Jobs:
         Raises:
             UsageError: there is none.
         """
-        row = self._database.reader.execute(
-            "SELECT body FROM job WHERE id = ?", (identity,)
-        ).fetchone()
-        if row is None:
+        rows = self._database.read("SELECT body FROM job WHERE id = ?", (identity,))
+        if not rows:
             raise UsageError(f'no fine-tuning job "{identity}" here')
-        return wire.from_bytes(row[0], Job)
+        return wire.from_bytes(rows[0][0], Job)
 
     def all(self) -> Sequence[Job]:
         """Every job, newest first."""
-        rows = self._database.reader.execute(
-            "SELECT body FROM job ORDER BY created_at DESC, rowid DESC"
-        )
+        rows = self._database.read("SELECT body FROM job ORDER BY created_at DESC, rowid DESC")
         return [wire.from_bytes(row[0], Job) for row in rows]
 
     def next(self) -> Job | None:
@@ -171,7 +167,7 @@ class Jobs:
             UsageError: there is no such job.
         """
         self.get(identity)
-        rows = self._database.reader.execute(
+        rows = self._database.read(
             "SELECT seq, body FROM job_event WHERE job = ? ORDER BY seq DESC", (identity,)
         )
         found = []

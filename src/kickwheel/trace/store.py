@@ -84,10 +84,10 @@ class Traces:
             UsageError: there is none, or several begin so.
         """
         wanted = identity.strip().lower()
-        rows = self._database.reader.execute(
+        rows = self._database.read(
             "SELECT id, body FROM trace WHERE id >= ? AND id < ? ORDER BY id LIMIT 2",
             (wanted, wanted + "~"),
-        ).fetchall()
+        )
         if not wanted or not rows:
             raise UsageError(f'no trace "{identity}" in this store')
         if len(rows) > 1 and rows[0][0] != wanted:
@@ -106,7 +106,7 @@ class Traces:
             UsageError: `before` is no cursor.
         """
         where, values = _conditions(workload, "<", None if before is None else _position(before))
-        rows = self._database.reader.execute(
+        rows = self._database.read(
             f"SELECT {_COLUMNS}, ({_VERDICT} ORDER BY seq DESC LIMIT 1) FROM trace AS t{where} "
             "ORDER BY start_ns DESC, seq DESC LIMIT ?",
             (*values, limit),
@@ -121,10 +121,10 @@ class Traces:
         position: tuple[int, int] | None = None
         while True:
             where, values = _conditions(workload, ">", position)
-            rows = self._database.reader.execute(
+            rows = self._database.read(
                 f"SELECT id, body, start_ns, seq FROM trace{where} ORDER BY start_ns, seq LIMIT ?",
                 (*values, BATCH),
-            ).fetchall()
+            )
             yield from _joined(self._database, rows)
             if len(rows) < BATCH:
                 return
@@ -145,29 +145,27 @@ class Traces:
         """How many traces there are."""
         where, values = _conditions(workload, ">", None)
         query = f"SELECT COUNT(*) FROM trace{where}"
-        return int(self._database.reader.execute(query, values).fetchone()[0])
+        return int(self._database.read(query, values)[0][0])
 
     def fingerprint(self, workload: str | None = None) -> str:
         """Other than before, once a trace or feedback was added."""
         where, values = _conditions(workload, ">", None)
         query = f"SELECT COUNT(*), MAX(seq), (SELECT MAX(seq) FROM feedback) FROM trace{where}"
-        return "-".join(
-            str(n or 0) for n in self._database.reader.execute(query, values).fetchone()
-        )
+        return "-".join(str(n or 0) for n in self._database.read(query, values)[0])
 
     def workloads(self) -> dict[str, int]:
         """How many traces each workload has, by name."""
         query = "SELECT workload, COUNT(*) FROM trace GROUP BY workload ORDER BY workload"
-        return dict(self._database.reader.execute(query).fetchall())
+        return dict(self._database.read(query))
 
 
 def _joined(database: Database, rows: Sequence[tuple[Any, ...]]) -> Iterator[Trace]:
     said: dict[str, list[Feedback]] = {}
-    found = database.reader.execute(
+    found = database.read(
         "SELECT trace, body FROM feedback WHERE trace IN (SELECT value FROM json_each(?)) "
         "ORDER BY seq",
         (wire.to_bytes([row[0] for row in rows]).decode(),),
-    ).fetchall()
+    )
     for identity, body in found:
         said.setdefault(identity, []).append(wire.from_bytes(body, Feedback))
     for row in rows:

@@ -32,10 +32,10 @@ class Refs:
 
     def read(self, ref: str) -> str | None:
         """Where the ref points, `kind/id`; `None` where nothing was promoted yet."""
-        found = self._database.reader.execute(
+        found = self._database.read(
             "SELECT target FROM move WHERE ref = ? ORDER BY seq DESC LIMIT 1", (ref,)
-        ).fetchone()
-        return None if found is None else found[0]
+        )
+        return found[0][0] if found else None
 
     def move(self, ref: str, target: str | None, *, expected: str | None, why: str) -> None:
         """Points the ref at `target`, if it still points at `expected`.
@@ -82,12 +82,12 @@ class Refs:
 
     def history(self, ref: str) -> list[Move]:
         """Every move of the ref, oldest first."""
-        rows = self._database.reader.execute(
+        rows = self._database.read(
             "SELECT ref, target, why, time_ns FROM move WHERE ref = ? ORDER BY seq", (ref,)
         )
         return [Move(*row) for row in rows]
 
     def names(self) -> list[str]:
         """Every ref that ever pointed somewhere."""
-        rows = self._database.reader.execute("SELECT DISTINCT ref FROM move ORDER BY ref")
+        rows = self._database.read("SELECT DISTINCT ref FROM move ORDER BY ref")
         return [row[0] for row in rows]

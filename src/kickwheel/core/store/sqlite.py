@@ -1,12 +1,14 @@
 """The one database file of a store: its schema and its connections.
 
 Write-ahead log, so that readers never wait; every write goes through `write`, one at a time in
-this process, and waits up to `BUSY_S` for other processes.
+this process, and waits up to `BUSY_S` for other processes. Whatever SQLite has to say comes as a
+`StoreError`.
 """
 
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,13 +79,13 @@ CREATE TABLE file (
 
 
 class Database:
-    """The open database: one connection that writes, one a thread that reads."""
+    """The open database: one connection that writes, and as many as ever read at once."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
-        self._readers = threading.local()
-        self._open: list[sqlite3.Connection] = []
+        self._idle: deque[sqlite3.Connection] = deque()
+        self._closed = False
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._writer = self._connect()
@@ -93,15 +95,29 @@ class Database:
         except sqlite3.Error as error:
             raise _told(error, path) from error
 
-    @property
-    def reader(self) -> sqlite3.Connection:
-        """This thread's connection for reading."""
-        connection: sqlite3.Connection | None = getattr(self._readers, "connection", None)
-        if connection is None:
-            connection = self._connect()
-            connection.execute("PRAGMA query_only = ON")
-            self._readers.connection = connection
-        return connection
+    def read(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
+        """All rows that the query finds, as tuples; from any thread, without waiting for writers.
+
+        Raises:
+            StoreError: the file is damaged, cannot be read, or the store was closed.
+        """
+        if self._closed:
+            raise StoreError(f"{self.path}: the store was closed")
+        try:
+            connection = self._reader()
+            try:
+                rows = connection.execute(query, values).fetchall()
+            except BaseException:
+                connection.close()
+                raise
+        except sqlite3.Error as error:
+            raise _told(error, self.path) from error
+        # For the next reader in whatever thread: one kept for a thread would outlive it.
+        if self._closed:
+            connection.close()
+        else:
+            self._idle.append(connection)
+        return rows
 
     def write(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
         """What `work` returns, its statements written together or not at all.
@@ -127,15 +143,24 @@ class Database:
 
     def close(self) -> None:
         """Closes every connection; the file is whole at any moment anyway."""
-        for connection in self._open:
-            connection.close()
+        self._closed = True
+        self._writer.close()
+        while self._idle:
+            self._idle.popleft().close()
+
+    def _reader(self) -> sqlite3.Connection:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            connection = self._connect()
+            connection.execute("PRAGMA query_only = ON")
+            return connection
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
             self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False
         )
         connection.execute("PRAGMA synchronous = NORMAL")
-        self._open.append(connection)
         return connection
 
     def _prepare(self) -> None:
