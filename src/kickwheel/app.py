@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from kickwheel.agents.ask import Answered, ask
 from kickwheel.agents.events import Event
-from kickwheel.core.config import Document, check, read_yaml
+from kickwheel.core.config import Document, check, key_from, read_yaml
 from kickwheel.core.errors import ConfigError, KickwheelError, Mistake, UsageError
 from kickwheel.core.files import home
 from kickwheel.core.plugins import Context, Name, Part, kinds, load, nearest
@@ -45,7 +45,8 @@ class Auth(Section):
 
     kind: Literal["key"] = "key"
     key: SecretStr | None = None
-    """The API key; by default that of the environment's KICKWHEEL_API_KEY."""
+    """The API key: write `${NAME}` for the value of a variable, not the key itself; by default
+    `${KICKWHEEL_API_KEY}`."""
 
 
 class Serve(Section):
@@ -58,9 +59,20 @@ class Serve(Section):
     auth: Auth = Auth()
 
     def key(self) -> str | None:
-        """The key that callers must show; `None` where there is none."""
+        """The key that callers must show; `None` where there is none.
+
+        Raises:
+            UsageError: the variable that it is to come from is not set.
+        """
         if self.auth.key is not None:
-            return self.auth.key.get_secret_value()
+            written = self.auth.key.get_secret_value()
+            key = key_from(written)
+            if key is None:
+                raise UsageError(
+                    f"serve.auth.key: {written or 'it'} is empty or not set. Set that variable to "
+                    "a long random text, or leave the key out."
+                )
+            return key
         return os.environ.get("KICKWHEEL_API_KEY") or None
 
 
@@ -124,6 +136,14 @@ class Gate(Section):
     """Test questions at least."""
     against: str = "best"
     """A contestant's name, or `best`: the incumbent where there is one, else the best baseline."""
+
+    @model_validator(mode="after")
+    def _margin_of_non_inferiority(self) -> "Gate":
+        if self.kind == "non-inferiority" and self.margin == 0:
+            raise ValueError(
+                "non-inferiority needs a margin above 0: how much worse is still good?"
+            )
+        return self
 
 
 class Flywheel(Section):
@@ -260,7 +280,8 @@ def trained(plan: Plan) -> Trainable:
     base, adapter = getattr(part, "base", None), getattr(part, "adapter", None)
     if not isinstance(base, str) or not isinstance(adapter, str):
         raise UsageError(f"{plan.file}: models.{plan.loop.model} needs a base and an adapter ref")
-    return Trainable(base, adapter)
+    beside = plan.folder / base
+    return Trainable(str(beside) if beside.exists() else base, adapter)
 
 
 def check_app(path: Path) -> Plan:
@@ -431,11 +452,21 @@ def _check_flywheel(document: Document, mistakes: list[Mistake]) -> None:
     loop = document.data.get("flywheel")
     if not isinstance(loop, Mapping):
         return
-    for key, shelf in (("model", "models"), ("agent", "agents")):
-        named, wanted = document.data.get(shelf) or {}, loop.get(key)
+    judging = loop.get("evaluate")
+    judge = judging.get("judge") if isinstance(judging, Mapping) else None
+    for key, shelf, wanted in (
+        (("model",), "models", loop.get("model")),
+        (("agent",), "agents", loop.get("agent")),
+        (("evaluate", "judge"), "models", judge),
+    ):
+        named = document.data.get(shelf) or {}
         if isinstance(wanted, str) and wanted not in named:
             what = f'no {shelf[:-1]} named "{wanted}". {nearest(wanted, named)}'
-            mistakes.append(document.mistake(("flywheel", key), what))
+            mistakes.append(document.mistake(("flywheel", *key), what))
+    for position, entry in enumerate(loop.get("traffic") or ()):
+        if not (":" in str(entry) or (document.file.parent / str(entry)).exists()):
+            what = f"there is no file {document.file.parent / str(entry)}"
+            mistakes.append(document.mistake(("flywheel", "traffic", position), what))
     name = str(loop.get("model"))
     model = (document.data.get("models") or {}).get(name)
     told = any(m.where.startswith(f"models.{name}") for m in mistakes)

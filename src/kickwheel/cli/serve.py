@@ -24,7 +24,7 @@ def command(app: Path, host: str | None, port: int | None) -> None:
     from kickwheel.serve.worker import Runner
 
     plan = check_app(app)
-    key = plan.config.serve.key()
+    key, loop = plan.config.serve.key(), plan.config.flywheel
     said = "every route but health wants the API key" if key else "no key: this machine only"
 
     def tell(url: str) -> None:
@@ -32,7 +32,9 @@ def command(app: Path, host: str | None, port: int | None) -> None:
 
     async def run() -> None:
         async with open_app(plan) as live, opened(live) as house:
-            runner = Runner("kickwheel.serve.tuning:run", {"store": str(plan.store)})
+            options = loop.tune.model_dump(exclude_none=True) if loop else {}
+            given = {"store": str(plan.store), "options": options}
+            runner = Runner("kickwheel.serve.tuning:run", given)
             front = Front(
                 house,
                 live.store,

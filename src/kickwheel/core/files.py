@@ -83,8 +83,7 @@ def only_one(path: Path, doing: str) -> Iterator[None]:
 def home() -> Path:
     """Where models and other things that outlive an app are kept: KICKWHEEL_HOME, by default
     `~/.cache/kickwheel`."""
-    named = os.environ.get("KICKWHEEL_HOME")
-    return Path(named) if named else Path.home() / ".cache" / "kickwheel"
+    return Path(os.environ.get("KICKWHEEL_HOME") or "~/.cache/kickwheel").expanduser()
 
 
 def sha256(path: Path) -> str:

@@ -35,12 +35,12 @@ class Journal:
             kind: type of the result, to read it back.
         """
         key = wire.digest(inputs)
-        found = self._database.reader.execute(
+        found = self._database.read(
             "SELECT result FROM journal WHERE run = ? AND step = ? AND inputs = ?",
             (run, name, key),
-        ).fetchone()
-        if found is not None:
-            return wire.from_bytes(found[0], kind)
+        )
+        if found:
+            return wire.from_bytes(found[0][0], kind)
         started = time.time()
         result = do()
         row = (run, name, key, wire.to_bytes(result), started, time.time())
@@ -51,9 +51,10 @@ class Journal:
         self._database.write(write)
         return result
 
-    def last(self, run: str) -> dict[str, float]:
-        """Seconds that the run's steps took, by name; of a step that ran often, the last time."""
-        rows = self._database.reader.execute(
-            "SELECT step, ended - started FROM journal WHERE run = ? ORDER BY ended", (run,)
+    def seconds(self, run: str, name: str, inputs: Any) -> float:
+        """How long the finished step took when it ran."""
+        rows = self._database.read(
+            "SELECT ended - started FROM journal WHERE run = ? AND step = ? AND inputs = ?",
+            (run, name, wire.digest(inputs)),
         )
-        return dict(rows.fetchall())
+        return float(rows[0][0])

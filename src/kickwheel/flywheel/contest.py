@@ -1,6 +1,6 @@
 """The specialist and what it competes with, on one engine."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from kickwheel.app import Evaluate
@@ -23,7 +23,7 @@ async def contest(
     options: Evaluate,
     confidence: float,
     judge: Model | None,
-    traces: Traces,
+    opinions: Sequence[Opinion],
     on_progress: Callable[[int, int, str], None],
 ) -> Report:
     """The report on an adapter beside its base, asked in two ways, and beside the incumbent.
@@ -32,6 +32,7 @@ async def contest(
         adapter: folder of the candidate's adapter.
         incumbent: folder of the adapter at work now.
         work: where answers are kept as they come.
+        opinions: what people said of answers, to calibrate the judge.
     """
     async with open_engine(base) as engine:
         # An engine remembers prompts: who is asked second with the same one would look fast.
@@ -60,25 +61,26 @@ async def contest(
             work,
             confidence=confidence,
             judge=judge,
-            opinions=_opinions(traces) if judge is not None else (),
+            opinions=opinions,
             on_progress=on_progress,
         )
 
 
-def _opinions(traces: Traces) -> list[Opinion]:
-    """What people said of answers in free text."""
+def opinions(traces: Traces, workload: str | None) -> list[Opinion]:
+    """What people said of answers in free text that were served here."""
     found = []
-    for trace in traces.all():
+    for trace in traces.all(workload):
         asked = next((span for span in trace.spans if span.kind == "model"), trace.spans[0])
-        if not trace.feedback or not asked.input or not asked.output:
+        if trace.source != "served" or not trace.feedback or not asked.input or not asked.output:
             continue
-        said = trace.feedback[-1]
-        found.append(
-            Opinion(
-                question=asked.input[-1].content or "",
-                answer=asked.output[-1].content or "",
-                reference=(said.answer.content or "") if said.answer else "",
-                good=said.verdict == "good",
+        said, answer = trace.feedback[-1], asked.output[-1].content
+        if answer:
+            found.append(
+                Opinion(
+                    question=asked.input[-1].content or "",
+                    answer=answer,
+                    reference=(said.answer.content or "") if said.answer else "",
+                    good=said.verdict == "good",
+                )
             )
-        )
     return found

@@ -3,15 +3,17 @@
 Measured on the validation part, through the engine as it serves; the test part is not looked at.
 """
 
+import contextlib
 import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from kickwheel.core.errors import DataError, ModelError
 from kickwheel.flywheel.evaluate import Asking, match
 from kickwheel.flywheel.evaluate.interval import wilson
 from kickwheel.flywheel.tune import Options, lora
-from kickwheel.models.catalog import Base
+from kickwheel.models.catalog import Base, weights
 from kickwheel.models.chat import complete
 from kickwheel.models.engines.engine import open_engine
 from kickwheel.records import Dataset
@@ -33,22 +35,30 @@ class Point(NamedTuple):
 
 
 async def point(dataset: Dataset, base: Base, adapter: Path) -> Point:
-    """What an adapter reaches on the dataset's validation part."""
+    """What an adapter reaches on the dataset's validation part.
+
+    Raises:
+        DataError: there is no such part.
+    """
     examples = dataset.part("validation")
+    if not examples:
+        raise DataError(f"{dataset.name}: no validation part to measure a learning curve on")
     asking = Asking(dataset)
     right = 0
     async with open_engine(base) as engine:
         model = await engine.model(adapter)
         for example in examples:
-            answer = await complete(model, asking.request(example))
-            right += match.judge(answer.message, example).right
+            # No answer is no right answer.
+            with contextlib.suppress(ModelError):
+                answer = await complete(model, asking.request(example))
+                right += match.judge(answer.message, example).right
     low, high = wilson(right, len(examples))
     return Point(len(dataset.part("train")), right / len(examples), low, high)
 
 
 def tuned_on(dataset: Dataset, base: Base, work: Path, options: Options) -> Path:
     """The folder of an adapter tuned on the dataset, for a point of the curve and no other use."""
-    lora(dataset, base.gguf, work, options, base_name=base.name)
+    lora(dataset, weights(base), work, options, base_name=base.name)
     return work
 
 

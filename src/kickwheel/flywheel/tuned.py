@@ -11,7 +11,7 @@ from kickwheel.core.files import home
 from kickwheel.flywheel.evaluate import match
 from kickwheel.flywheel.tune import Options, Progress, check_export, lora
 from kickwheel.models import calls, gguf
-from kickwheel.models.catalog import Base
+from kickwheel.models.catalog import Base, weights
 from kickwheel.models.engines.engine import open_engine
 from kickwheel.records import Adapter, Dataset, Example, Message, wire
 
@@ -45,7 +45,7 @@ def tuned(
         DataError: there is too little to learn from, or an example is longer than the context.
         ExportMismatch: the engine does not answer as the tuned model does.
     """
-    adapter = lora(dataset, base.gguf, work, options, base_name=base.name, on_step=on_step)
+    adapter = lora(dataset, weights(base), work, options, base_name=base.name, on_step=on_step)
     on_check()
     found = asyncio.run(_checked(dataset, adapter, work, base))
     adapter = replace(adapter, dataset=identity, export_check=found)
@@ -61,7 +61,7 @@ async def _checked(dataset: Dataset, adapter: Adapter, folder: Path, base: Base)
             check_export,
             folder,
             adapter,
-            base.gguf,
+            weights(base),
             examples,
             right=_right,
             served=served,

@@ -8,7 +8,7 @@ that a turn that was killed after its promotion does not compare the winner with
 
 import asyncio
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -22,12 +22,12 @@ from kickwheel.core.store import Store, open_store
 from kickwheel.core.store.files import making
 from kickwheel.flywheel import curate as curating
 from kickwheel.flywheel import learning
-from kickwheel.flywheel.contest import contest
+from kickwheel.flywheel.contest import contest, opinions
 from kickwheel.flywheel.evaluate.page import html
 from kickwheel.flywheel.gate import decide
 from kickwheel.flywheel.learning import Point
 from kickwheel.flywheel.promotion import move
-from kickwheel.flywheel.snapshot import pack
+from kickwheel.flywheel.snapshot import contents, pack
 from kickwheel.flywheel.traffic import declared
 from kickwheel.flywheel.tune import Options, Progress
 from kickwheel.flywheel.tuned import tuned
@@ -36,9 +36,6 @@ from kickwheel.models import catalog
 from kickwheel.records import Adapter, Dataset, Report, Snapshot, wire
 from kickwheel.trace import chatlog
 from kickwheel.trace.store import Traces
-
-STEPS = ("import", "curate", "tune", "evaluate", "gate", "snapshot", "promote")
-"""The steps of a turn, in their order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +133,7 @@ class Wheel:
         self.ref, self._base_name = found.adapter, found.base
         self._run = f"turn/{self.ref}"
         self._base: catalog.Base | None = None
+        self._seconds: dict[str, float] = {}
 
     @property
     def base(self) -> catalog.Base:
@@ -179,25 +177,26 @@ class Wheel:
     def curate(self) -> str:
         """Id of the dataset that the traces of now make."""
         options = self.loop.curate
+        wanted = curating.Options(
+            name=self.ref,
+            test=options.test,
+            validation=options.validation,
+            near=options.near,
+            prompts=self._prompts(),
+            pupils=(self.loop.model, self.ref),
+        )
         inputs = {
             "traces": Traces(self.store).fingerprint(self.loop.agent),
-            "options": options.model_dump(),
+            "options": wanted,
             "kickwheel": version("kickwheel"),
         }
 
         def do() -> str:
-            earlier = self.store.artifacts.ids("dataset")
+            earlier = next(self._ours("dataset"), None)
             dataset = curating.curate(
                 Traces(self.store).all(self.loop.agent),
-                curating.Options(
-                    name=self.ref.partition("/")[0],
-                    test=options.test,
-                    validation=options.validation,
-                    near=options.near,
-                    prompts=self._prompts(),
-                    pupils=(self.loop.model,),
-                ),
-                self.dataset(earlier[-1]) if earlier else None,
+                wanted,
+                self.dataset(earlier) if earlier else None,
             )
             return self.store.artifacts.add("dataset", curating.save(dataset))
 
@@ -210,18 +209,14 @@ class Wheel:
         return identity
 
     def incumbent(self, dataset: str) -> str | None:
-        """What the ref named when the turn on this dataset began, `adapter/<id>`."""
-        inputs = {"dataset": dataset, "options": self._options()}
+        """What the ref named when the adapter of this dataset was begun, `adapter/<id>`."""
+        inputs = self._tuning(dataset)
         found = self._step("begin", inputs, lambda: self.store.refs.read(self.ref) or "")
         return found or None
 
     def tune(self, dataset: str) -> str:
         """Id of an adapter tuned on the dataset, whose export was checked."""
-        inputs = {
-            "dataset": dataset,
-            "base": self.base.sha256,
-            "options": self.loop.tune.model_dump(),
-        }
+        inputs = self._tuning(dataset)
         work = self._work("tune", inputs)
 
         def on_step(now: Progress) -> None:
@@ -247,7 +242,10 @@ class Wheel:
 
         identity = self._step("tune", inputs, do)
         shutil.rmtree(work, ignore_errors=True)
-        losses = [p.validation_loss for p in self.adapter(identity).curve if p.validation_loss]
+        made = self.adapter(identity)
+        # A run that was killed goes on; only the run itself knows what it took in all.
+        self._seconds["tune"] = max(self._seconds["tune"], made.config.get("seconds", 0.0))
+        losses = [p.validation_loss for p in made.curve if p.validation_loss]
         self.watch.step("tune", f"adapter {identity}: validation loss {min(losses):.3f}")
         return identity
 
@@ -273,7 +271,7 @@ class Wheel:
                     options=self.loop.evaluate,
                     confidence=self.loop.gate.confidence,
                     judge=app.model(self.loop.evaluate.judge) if self.loop.evaluate.judge else None,
-                    traces=app.traces,
+                    opinions=opinions(app.traces, self.loop.agent),
                     on_progress=lambda done, total, who: self.watch.update(
                         "evaluate", done, total, who
                     ),
@@ -362,7 +360,7 @@ class Wheel:
                 status="gated",
                 curve=self.adapter(report.adapter).curve,
                 learning=curve,
-                seconds={**self._seconds(), **report.seconds},
+                seconds={**self._seconds, **report.seconds},
             )
             page = html(report, self.dataset(report.dataset))
             files = {"report.json": wire.to_bytes(report), "report.html": page.encode()}
@@ -394,13 +392,14 @@ class Wheel:
                 pack(
                     folder,
                     wanted,
-                    app=self.plan.file,
+                    plan=self.plan,
                     adapter=self._adapter_folder(wanted.adapter),
                     report=self.store.artifacts.path("report", report),
                 )
                 return self.store.artifacts.add("snapshot", folder)
 
-        identity = self._step("snapshot", wanted, do)
+        inputs = {"snapshot": wanted, "app": contents(self.plan)}
+        identity = self._step("snapshot", inputs, do)
         self.watch.step("snapshot", f"snapshot {identity}")
         return identity
 
@@ -437,19 +436,40 @@ class Wheel:
         Raises:
             UsageError: there is none, or several begin so.
         """
-        found = self.store.artifacts.ids(kind)
-        if identity is None and not found:
-            raise UsageError(f"there is no {kind} yet: the step before makes one")
-        return self.store.artifacts.path(kind, identity or found[-1]).name
+        if identity is not None:
+            return self.store.artifacts.path(kind, identity).name
+        found = next(self._ours(kind), None)
+        if found is None:
+            raise UsageError(f"there is no {kind} of {self.ref} yet: the step before makes one")
+        return found
 
-    def _step(self, name: str, inputs: Any, do: Any) -> str:
-        return self.store.journal.step(self._run, name, inputs, do, str)
+    def _ours(self, kind: str) -> Iterator[str]:
+        """Ids of this loop's artifacts, newest first: fine-tuning jobs keep theirs here too."""
+        for identity in reversed(self.store.artifacts.ids(kind)):
+            dataset = identity
+            if kind == "adapter":
+                dataset = self.adapter(identity).dataset
+            elif kind == "report":
+                dataset = self.report(identity).dataset
+            if self.dataset(dataset).name == self.ref:
+                yield identity
+
+    def _step(self, name: str, inputs: Any, do: Callable[[], str]) -> str:
+        def watched() -> str:
+            self.watch.update(name, 0, 1, "")
+            return do()
+
+        found = self.store.journal.step(self._run, name, inputs, watched, str)
+        self._seconds[name] = self.store.journal.seconds(self._run, name, inputs)
+        return found
+
+    def _tuning(self, dataset: str) -> dict[str, Any]:
+        """All that an adapter depends on."""
+        options = self.loop.tune.model_dump()
+        return {"dataset": dataset, "base": self.base.sha256, "options": options}
 
     def _work(self, step: str, inputs: Any) -> Path:
         return self.store.folder / "work" / f"{step}-{wire.digest(inputs)[:16]}"
-
-    def _options(self) -> dict[str, Any]:
-        return self.loop.model_dump(mode="json", exclude={"traffic"})
 
     def _adapter_folder(self, target: str) -> Path:
         return self.store.artifacts.path("adapter", target.removeprefix("adapter/"))
@@ -466,10 +486,6 @@ class Wheel:
         agent = self.plan.parts.get(("agents", self.loop.agent or ""))
         told = getattr(agent, "instructions", None)
         return (told,) if told else ()
-
-    def _seconds(self) -> dict[str, float]:
-        last = self.store.journal.last(self._run)
-        return {name: last[name] for name in ("curate", "tune") if name in last}
 
 
 def _full(plan: Plan) -> Plan:

@@ -1,7 +1,9 @@
 """What a fine-tuning job does in its process: the tuning of `kickwheel tune`, on one file."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from kickwheel.core.store import open_store
 from kickwheel.flywheel import curate as curating
@@ -13,14 +15,14 @@ from kickwheel.serve.job import JobEvent, JobSpec, OnEvent
 from kickwheel.trace import chatlog
 
 
-def run(spec: JobSpec, on_event: OnEvent, *, store: str, minutes: float | None = None) -> str:
+def run(spec: JobSpec, on_event: OnEvent, *, store: str, options: Mapping[str, Any]) -> str:
     """Tunes an adapter on the job's file and points the ref `spec.output` at it.
 
     Args:
         spec: the job.
         on_event: told of progress and checkpoints.
         store: folder of the store that takes dataset and adapter.
-        minutes: training time at most; `None`: as the tuning's own default.
+        options: of `flywheel.tune` in the app file; the job's own come first.
     Raises:
         DataError: the file has too little to learn from, or an answer is longer than the context.
     """
@@ -33,7 +35,7 @@ def run(spec: JobSpec, on_event: OnEvent, *, store: str, minutes: float | None =
             identity,
             catalog.base(spec.model),
             Path(spec.folder) / "tuning",
-            _options(spec, minutes),
+            _options(spec, options),
             on_step=_Steps(on_event),
             on_check=lambda: on_event(JobEvent(message="Tuned; the export is checked now.")),
         )
@@ -75,13 +77,14 @@ def _placed(example: Example, split: Split) -> Example:
     return replace(example, split=split)
 
 
-def _options(spec: JobSpec, minutes: float | None) -> Options:
-    usual = Options()
+def _options(spec: JobSpec, given: Mapping[str, Any]) -> Options:
+    usual = Options(**given)
     rate = spec.learning_rate or usual.learning_rate * (spec.learning_rate_multiplier or 1.0)
     return replace(
         usual,
         seed=spec.seed,
-        minutes=minutes or usual.minutes,
+        # Who asks for epochs gets them, however long they take.
+        minutes=None if spec.epochs else usual.minutes,
         epochs=spec.epochs or usual.epochs,
         batch_size=spec.batch_size or usual.batch_size,
         learning_rate=rate,

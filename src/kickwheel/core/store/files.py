@@ -1,6 +1,7 @@
 """Artifacts: folders named by the hash of their bytes, complete or absent."""
 
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -43,7 +44,7 @@ class Artifacts:
                         path.write_bytes(data)
                 digests = _digests(made)
                 identity = wire.digest(digests)[:16]
-                write_whole(made / MANIFEST, json.dumps(digests, indent=1, sort_keys=True))
+                write_whole(made / MANIFEST, _manifest(digests))
                 target = home / identity
                 if not (target / MANIFEST).exists():
                     shutil.rmtree(target, ignore_errors=True)
@@ -82,9 +83,14 @@ def verify(folder: Path) -> None:
         StoreError: a file was changed, is missing or was added; the text names it.
     """
     try:
-        expected = json.loads((folder / MANIFEST).read_text())
+        written = (folder / MANIFEST).read_text()
+        expected = json.loads(written)
     except (OSError, ValueError) as error:
         raise StoreError(f"{folder}: no readable {MANIFEST}; this is no artifact") from error
+    if written != _manifest(expected) or not _is_name_of(folder.resolve().name, expected):
+        raise StoreError(
+            f"{folder / MANIFEST}: changed since it was made. Fetch the artifact again."
+        )
     found = _digests(folder)
     for name in sorted(expected.keys() | found.keys()):
         if name not in found:
@@ -110,6 +116,15 @@ def making(artifacts: Artifacts, kind: str) -> Iterator[Path]:
             yield inner
     except OSError as error:
         raise storage_error(error, home) from error
+
+
+def _manifest(digests: dict[str, str]) -> str:
+    return json.dumps(digests, indent=1, sort_keys=True)
+
+
+def _is_name_of(name: str, digests: dict[str, str]) -> bool:
+    """Whether the folder's name is the artifact's id, or says nothing of one."""
+    return re.fullmatch("[0-9a-f]{16}", name) is None or wire.digest(digests)[:16] == name
 
 
 def _digests(folder: Path) -> dict[str, str]:

@@ -4,6 +4,6 @@ pack  the folder of a snapshot
 sbom  what it is made of, in CycloneDX
 """
 
-from kickwheel.flywheel.snapshot.pack import pack
+from kickwheel.flywheel.snapshot.pack import contents, pack
 
-__all__ = ["pack"]
+__all__ = ["contents", "pack"]
