@@ -3,6 +3,8 @@
 Mistakes are collected, not raised one by one: a file is told all that is wrong with it at once.
 """
 
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +80,13 @@ def check(
             place = (*where, *(key for key in entry["loc"] if _is_key(document, where, key)))
             mistakes.append(document.mistake(place, _told(entry, kind)))
         return None
+
+
+def key_from(written: str) -> str | None:
+    """The key that is written as `${NAME}`, the value of that environment variable, or as it is;
+    `None` where it is empty or the variable is not set."""
+    variable = re.fullmatch(r"\$\{(\w+)\}", written.strip())
+    return (os.environ.get(variable[1]) if variable else written) or None
 
 
 def spell(where: Path_) -> str:

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import random
-import re
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, asynccontextmanager
@@ -14,6 +13,7 @@ from typing import Any
 import aiohttp
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from kickwheel.core.config import key_from
 from kickwheel.core.errors import ModelError
 from kickwheel.core.plugins import Context, Part
 from kickwheel.models.answer import Answer
@@ -307,12 +307,6 @@ class Wire:
 
     def _cut(self) -> ModelError:
         return ModelError(f"{self._name}: {self.url} broke off in the middle of its answer")
-
-
-def key_from(written: str) -> str | None:
-    """The key that `${NAME}` stands for, or what is written itself."""
-    variable = re.fullmatch(r"\$\{(\w+)\}", written.strip())
-    return (os.environ.get(variable[1]) if variable else written) or None
 
 
 class _Refusal:

@@ -18,13 +18,14 @@ from typing import Any
 import aiohttp
 from pydantic import SecretStr
 
+from kickwheel.core.config import key_from
 from kickwheel.core.errors import DataError, EngineError, ModelError, UsageError
 from kickwheel.core.plugins import Context, Part
 from kickwheel.models import catalog
 from kickwheel.models.answer import Answer
 from kickwheel.models.chat import ChatRequest, Delta, Done, FinishReason, TextDelta, Usage
 from kickwheel.models.checkpoint import read_template
-from kickwheel.models.client import Prices, RemoteModel, Wire, chat_body, key_from, new_session
+from kickwheel.models.client import Prices, RemoteModel, Wire, chat_body, new_session
 from kickwheel.models.engines.adapters import calls_only, record_in
 from kickwheel.models.engines.asked import Asked
 from kickwheel.models.engines.follow import Following, following
