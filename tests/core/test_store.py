@@ -149,8 +149,8 @@ def test_a_step_that_raises_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def open_databases() -> int:
-    links = [Path("/proc/self/fd") / name for name in os.listdir("/proc/self/fd")]
-    return sum(1 for link in links if link.is_symlink() and os.readlink(link).endswith("store.db"))
+    links = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    return sum(1 for link in links if link.readlink().name == "store.db")
 
 
 def test_threads_that_have_ended_leave_no_file_open(tmp_path: Path) -> None:
