@@ -240,3 +240,27 @@ def test_a_trace_that_cannot_be_written_takes_no_other_with_it(traces: Traces) -
             with recorder.trace("w", "root") as root:
                 root.input = (Message(role="user", content=text),)
     assert (recorder.kept, recorder.lost, traces.count()) == (2, 1, 2)
+
+
+def test_a_trace_that_ends_while_the_recorder_closes_is_kept_or_counted(traces: Traces) -> None:
+    kept = 0
+    for _ in range(20):
+        recorder = Recorder(traces)
+        together = threading.Barrier(5)
+
+        def work(recorder: Recorder = recorder, together: threading.Barrier = together) -> None:
+            together.wait()
+            for _ in range(25):
+                with recorder.trace("w", "root"):
+                    pass
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        together.wait()
+        recorder.close()
+        for thread in threads:
+            thread.join()
+        assert recorder.kept + recorder.lost == 100
+        kept += recorder.kept
+    assert traces.count() == kept

@@ -200,21 +200,27 @@ class Recorder:
 
     def close(self) -> None:
         """Writes what waits, tries once more what failed, and ends the thread."""
-        self._closing = True
+        with self._written:
+            self._closing = True
         self._full.set()
         self._wake.set()
         if self._thread is not None:
             self._thread.join()
 
     def _keep(self, noted: _Noted) -> None:
-        if self._closing or len(self._waiting) >= WAITING:
-            self._lose(1, "too many traces wait to be written")
-            return
         with self._written:
-            self._taken += 1
-            self._waiting.append(noted)
-            if self._thread is None:
-                self._start()
+            # Looked at under the lock: what is appended before `close` has it is still written.
+            refused = "the store is being closed" if self._closing else None
+            if len(self._waiting) >= WAITING:
+                refused = "too many traces wait to be written"
+            if refused is None:
+                self._taken += 1
+                self._waiting.append(noted)
+                if self._thread is None:
+                    self._start()
+        if refused is not None:
+            self._lose(1, refused)
+            return
         if not self._wake.is_set():
             self._wake.set()
         if len(self._waiting) >= BATCH and not self._full.is_set():
@@ -269,7 +275,8 @@ class Recorder:
             self._lose(1, f"{type(error).__name__}: {error}")
 
     def _lose(self, count: int, why: str) -> None:
-        self.lost += count
+        with self._written:
+            self.lost += count
         self._tell(why)
 
     def _tell(self, why: str) -> None:
