@@ -5,6 +5,7 @@ import httpx2
 import openai
 import pytest
 
+from kickwheel.app import check_app
 from kickwheel.core.errors import UsageError
 from kickwheel.serve.auth import Keys, is_loopback
 from tests.serve.conftest import Rooms, Served, running
@@ -103,3 +104,22 @@ def test_an_empty_key_is_no_key(tmp_path: Path) -> None:
 )
 def test_loopback_is_what_only_this_machine_reaches(host: str, loopback: bool) -> None:
     assert is_loopback(host) is loopback
+
+
+def test_a_key_of_the_app_file_comes_from_the_variable_that_it_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "app.yml"
+    file.write_text("serve: {auth: {key: '${DOOR_KEY}'}}\n")
+    serve = check_app(file).config.serve
+    monkeypatch.setenv("DOOR_KEY", "a long random text")
+    assert serve.key() == "a long random text"
+    for unset in (
+        lambda: monkeypatch.setenv("DOOR_KEY", ""),
+        lambda: monkeypatch.delenv("DOOR_KEY"),
+    ):
+        unset()
+        with pytest.raises(UsageError, match=r"serve\.auth\.key: \$\{DOOR_KEY\} is empty or not"):
+            serve.key()
+    file.write_text("serve: {auth: {key: 'written here'}}\n")
+    assert check_app(file).config.serve.key() == "written here"
