@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kickwheel.models.answer import Answer
-from kickwheel.models.chat import Collected, Delta
+from kickwheel.models.chat import Collected, Delta, Done, Usage
 from kickwheel.models.sse import Events
 
 from .loopback import USAGE, chunk
@@ -99,3 +99,34 @@ def test_servers_that_leave_things_out_are_understood(calls: list[Any]) -> None:
     found = collected.message().tool_calls
     assert [(call.name, call.arguments) for call in found] == [("f", "{}"), ("g", "{}")]
     assert len({call.id for call in found}) == 2
+
+
+def usage_of(*events: dict[str, Any]) -> Usage:
+    """The usage that is told where a message of 50 bytes as JSON was sent: 13 times 4 or less."""
+    answer = Answer("m", asked={"messages": [{"role": "user", "content": "hi!"}], "seed": 1})
+    for event in events:
+        answer.feed(f"data: {json.dumps(event)}\n\n".encode())
+    (done,) = answer.close()
+    assert isinstance(done, Done)
+    return done.usage
+
+
+def test_what_a_server_does_not_count_is_estimated_and_marked() -> None:
+    assert len(json.dumps({"messages": [{"role": "user", "content": "hi!"}]})) == 50
+    text = [chunk(content="Grüße, "), chunk(content="世界"), chunk("stop")]
+    # «Grüße, » has 9 bytes of UTF-8 and «世界» 6: 15, not above 4 tokens of 4 bytes.
+    assert usage_of(*text) == Usage(prompt_tokens=13, output_tokens=4, estimated=True)
+    nothing = {"choices": [], "usage": {"prompt_tokens": 0, "completion_tokens": 0}}
+    assert usage_of(*text, nothing) == usage_of(*text)
+    half = {"choices": [], "usage": {"prompt_tokens": 9}}
+    assert usage_of(*text, half) == Usage(prompt_tokens=9, output_tokens=4, estimated=True)
+    call = {"index": 0, "id": "a", "function": {"name": "weather", "arguments": '{"a": 1}'}}
+    assert usage_of(chunk(tool_calls=[call]), chunk("tool_calls")).output_tokens == 4
+
+
+def test_what_a_server_counts_is_left_as_it_is() -> None:
+    counted = usage_of(chunk(content="a" * 400), chunk("stop"), USAGE)
+    assert counted == Usage(prompt_tokens=11, output_tokens=3, cached_tokens=8)
+    # An empty answer has no tokens, and nothing is to be guessed.
+    none = {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 0}}
+    assert usage_of(chunk("stop"), none) == Usage(prompt_tokens=9)

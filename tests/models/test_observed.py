@@ -74,6 +74,7 @@ async def test_an_answer_passes_through_and_is_noted_whole(traces: Traces) -> No
     assert 0 <= first_s <= (span.end_ns - span.start_ns) / 1e9
     assert attributes == {
         genai.OPERATION: "chat",
+        genai.PROVIDER: "kickwheel",
         genai.REQUEST_MODEL: "small",
         genai.RESPONSE_MODEL: "small-1",
         genai.TEMPERATURE: 0.0,
@@ -121,3 +122,15 @@ async def test_what_a_model_with_prices_cost_is_noted(traces: Traces) -> None:
     with Recorder(traces) as recorder, recorder.trace("desk", "desk"):
         [piece async for piece in observed.stream(Priced(*ANSWER), ASKED)]
     assert model_span(traces).attributes[genai.COST_USD] == 6.0
+
+
+async def test_whose_protocol_answered_and_that_nobody_counted_is_noted(traces: Traces) -> None:
+    class Far(Scripted):
+        provider = "openai"
+
+    guessed = Done("stop", Usage(prompt_tokens=4, output_tokens=1, estimated=True))
+    with Recorder(traces) as recorder, recorder.trace("desk", "desk"):
+        [piece async for piece in observed.stream(Far(TextDelta("Hi"), guessed), ASKED)]
+    attributes = model_span(traces).attributes
+    assert attributes[genai.PROVIDER] == "openai"
+    assert attributes[genai.USAGE_ESTIMATED] is True

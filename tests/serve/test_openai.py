@@ -2,6 +2,7 @@ import errno
 import http.client
 import json
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kickwheel.core.errors import EngineError, MissingExtra, ModelError, StoreError
-from kickwheel.models.chat import ChatRequest
+from kickwheel.models.chat import ChatRequest, Delta, Done, TextDelta, Usage
 from kickwheel.records import Message, genai
 from kickwheel.serve.errors import Refused
 from kickwheel.serve.request import read
@@ -93,6 +94,23 @@ def test_usage_is_recorded_by_us_whatever_the_client_asked(served: Served) -> No
     served.client().chat.completions.create(model="echo", messages=QUESTION)
     served.recorder.flush()
     assert [(t.input_tokens, t.output_tokens) for t in served.traces.list()] == [(7, 3), (7, 3)]
+
+
+def test_usage_that_is_estimated_says_so(served: Served) -> None:
+    class Uncounted(Echo):
+        async def stream(self, request: ChatRequest) -> AsyncIterator[Delta]:
+            yield TextDelta("well")
+            yield Done("stop", Usage(prompt_tokens=5, output_tokens=1, estimated=True))
+
+    served.rooms.live |= {"uncounted": Uncounted()}
+    for model, said in (("uncounted", True), ("echo", None)):
+        usage = served.client().chat.completions.create(model=model, messages=QUESTION).usage
+        assert usage is not None
+        assert (usage.model_extra or {}).get("estimated") is said
+    served.recorder.flush()
+    newest, before = (served.traces.get(t.id).spans[0] for t in served.traces.list())
+    assert genai.USAGE_ESTIMATED not in newest.attributes
+    assert before.attributes[genai.USAGE_ESTIMATED] is True
 
 
 def test_calls_come_whole_and_in_pieces_alike(served: Served) -> None:
@@ -350,6 +368,7 @@ def test_each_request_leaves_a_trace_under_the_id_of_its_answer(served: Served) 
     assert told.pop(genai.TIME_TO_FIRST_CHUNK_S) >= 0  # type: ignore[operator]
     assert told == {
         genai.OPERATION: "chat",
+        genai.PROVIDER: "kickwheel",
         genai.REQUEST_MODEL: "echo",
         genai.RESPONSE_MODEL: "echo-0.1",
         genai.RESPONSE_ID: answer.id,

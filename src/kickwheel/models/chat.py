@@ -43,12 +43,14 @@ class ChatRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens of one answer, counted by us where the model does not say."""
+    """Tokens of one answer."""
 
     prompt_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
     """Of the prompt tokens, those that the engine had already read."""
+    estimated: bool = False
+    """Whether a number is ours, from the texts' lengths: the server did not count."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,9 @@ def new_session() -> aiohttp.ClientSession:
 class RemoteModel:
     """A model at a URL."""
 
+    provider = "openai"
+    """Whose protocol it speaks, as traces name it."""
+
     def __init__(
         self,
         session: aiohttp.ClientSession,
@@ -131,7 +134,7 @@ class RemoteModel:
                 status=401,
             )
         body, label = self.body(request)
-        answer = Answer(self.model, label=label)
+        answer = Answer(self.model, label=label, asked=body)
         chunks = self._wire.post("/chat/completions", body, request.timeout_s)
         async with aclosing(chunks):
             async for chunk in chunks:

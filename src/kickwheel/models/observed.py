@@ -3,9 +3,12 @@
 import time
 from collections.abc import AsyncGenerator
 
-from kickwheel.models.chat import ChatRequest, Collected, Delta, Model
+from kickwheel.models.chat import ChatRequest, Collected, Delta, Model, Usage
 from kickwheel.records import genai
 from kickwheel.trace.record import OpenSpan, span
+
+OURS = "kickwheel"
+"""`gen_ai.provider.name` of models that name none: those that we run."""
 
 
 async def stream(model: Model, request: ChatRequest) -> AsyncGenerator[Delta]:
@@ -18,7 +21,7 @@ async def stream(model: Model, request: ChatRequest) -> AsyncGenerator[Delta]:
         ModelError: as `Model.stream`.
     """
     with span("model", model.name) as noted:
-        note_request(noted, model.name, request)
+        note_request(noted, model, request)
         started = time.perf_counter()
         collected = Collected()
         deltas = model.stream(request)
@@ -27,21 +30,27 @@ async def stream(model: Model, request: ChatRequest) -> AsyncGenerator[Delta]:
                 collected.add(delta)
                 yield delta
         finally:
-            note_answer(noted, collected, started)
-            _note_cost(noted, model, collected)
+            note_answer(noted, model, collected, started)
             # A model may give any iterator; those that can be closed stop their engine by it.
             close = getattr(deltas, "aclose", None)
             if close is not None:
                 await close()
 
 
-def note_request(noted: OpenSpan, name: str, request: ChatRequest) -> None:
-    """Notes what is asked of the model that is called `name`."""
+def note_request(
+    noted: OpenSpan, model: Model, request: ChatRequest, name: str | None = None
+) -> None:
+    """Notes what is asked of the model.
+
+    Args:
+        name: what it was asked as; by default its own name.
+    """
     noted.input = request.messages
     noted.tools = request.tools
     attributes = noted.attributes
     attributes[genai.OPERATION] = "chat"
-    attributes[genai.REQUEST_MODEL] = name
+    attributes[genai.PROVIDER] = getattr(model, "provider", OURS)
+    attributes[genai.REQUEST_MODEL] = name or model.name
     if request.temperature is not None:
         attributes[genai.TEMPERATURE] = request.temperature
     if request.max_tokens is not None:
@@ -50,7 +59,7 @@ def note_request(noted: OpenSpan, name: str, request: ChatRequest) -> None:
         attributes[genai.SEED] = request.seed
 
 
-def note_answer(noted: OpenSpan, collected: Collected, started: float) -> None:
+def note_answer(noted: OpenSpan, model: Model, collected: Collected, started: float) -> None:
     """Notes what came back; `started` is the `time.perf_counter()` of the request."""
     attributes = noted.attributes
     if collected.first is not None:
@@ -61,14 +70,17 @@ def note_answer(noted: OpenSpan, collected: Collected, started: float) -> None:
         attributes[genai.INPUT_TOKENS] = usage.prompt_tokens
         attributes[genai.OUTPUT_TOKENS] = usage.output_tokens
         attributes[genai.CACHED_TOKENS] = usage.cached_tokens
+        if usage.estimated:
+            attributes[genai.USAGE_ESTIMATED] = True
+        cost = cost_usd(model, usage)
+        if cost is not None:
+            attributes[genai.COST_USD] = cost
         attributes[genai.FINISH_REASONS] = [collected.done.finish_reason]
         if collected.done.model:
             attributes[genai.RESPONSE_MODEL] = collected.done.model
 
 
-def _note_cost(noted: OpenSpan, model: Model, collected: Collected) -> None:
-    # Only a model whose prices are known tells what an answer cost.
+def cost_usd(model: Model, usage: Usage) -> float | None:
+    """What an answer of the model cost, in dollars; `None` where its prices are not known."""
     cost_of = getattr(model, "cost_usd", None)
-    cost_usd = cost_of(collected.done.usage) if cost_of and collected.done else None
-    if cost_usd is not None:
-        noted.attributes[genai.COST_USD] = cost_usd
+    return cost_of(usage) if cost_of else None

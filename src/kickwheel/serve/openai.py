@@ -97,7 +97,7 @@ class Chat:
 async def _answer(model: Model, request: ChatRequest, answer: "_Answer", root: OpenSpan) -> None:
     started = time.perf_counter()
     collected = Collected()
-    _note_request(root, answer, request)
+    _note_request(root, answer, model, request)
     try:
         async with _pieces(model, request) as pieces:
             async for delta in pieces:
@@ -113,7 +113,7 @@ async def _answer(model: Model, request: ChatRequest, answer: "_Answer", root: O
         root.fail(error)
         answer.broken = error
     finally:
-        _note_answer(root, request, collected, started)
+        _note_answer(root, model, request, collected, started)
 
 
 class _Answer:
@@ -252,8 +252,9 @@ async def _watch(receive: Receive, worker: "asyncio.Task[Any] | None", answer: _
 
 
 def usage_to_openai(usage: Usage) -> dict[str, Any]:
-    """Usage as OpenAI's clients read it."""
+    """Usage as OpenAI's clients read it; `estimated` stands there where nobody counted."""
     return {
+        **({"estimated": True} if usage.estimated else {}),
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.output_tokens,
         "total_tokens": usage.prompt_tokens + usage.output_tokens,
@@ -285,24 +286,24 @@ def _completion(answer: _Answer, collected: Collected, created: int) -> bytes:
     )
 
 
-def _note_request(root: OpenSpan, answer: _Answer, request: ChatRequest) -> None:
+def _note_request(root: OpenSpan, answer: _Answer, model: Model, request: ChatRequest) -> None:
     root.attributes[genai.RESPONSE_ID] = answer.identity
     if root.kind == "agent":
         # An agent fills the root itself, where it finds that nobody has.
         root.attributes[genai.REQUEST_MODEL] = answer.model
     else:
-        observed.note_request(root, answer.model, request)
+        observed.note_request(root, model, request, answer.model)
 
 
 def _note_answer(
-    root: OpenSpan, request: ChatRequest, collected: Collected, started: float
+    root: OpenSpan, model: Model, request: ChatRequest, collected: Collected, started: float
 ) -> None:
     if root.kind == "agent":
         root.input = root.input or request.messages
         if not root.output and collected.first is not None:
             root.output = (collected.message(),)
     else:
-        observed.note_answer(root, collected, started)
+        observed.note_answer(root, model, collected, started)
 
 
 def model_routes(house: House) -> list[Route]:

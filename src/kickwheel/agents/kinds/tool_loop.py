@@ -224,6 +224,7 @@ class _Run:
             prompt_tokens=self.usage.prompt_tokens + completion.usage.prompt_tokens,
             output_tokens=self.usage.output_tokens + completion.usage.output_tokens,
             cached_tokens=self.usage.cached_tokens + completion.usage.cached_tokens,
+            estimated=self.usage.estimated or completion.usage.estimated,
         )
         return completion
 

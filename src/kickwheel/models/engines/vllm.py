@@ -198,6 +198,8 @@ class Server:
 class ChatModel(RemoteModel):
     """A model that is asked through the server's chat route."""
 
+    provider = "kickwheel"
+
     def __init__(self, server: Server, name: str, there: str, prices: Prices | None = None) -> None:
         super().__init__(server.session, name, there, server.url, server.key, prices)
 
@@ -240,7 +242,7 @@ class AdaptedModel:
         asked = Asked(request, self._template, self.form, self.name, calls_only=self.calls_only)
         wire = Wire(self._server.session, self.name, self._server.url, self._server.key)
         body = self._body(asked)
-        answer = Answer(self.there)
+        answer = Answer(self.there, asked=body)
         if self._adapter is not None:
             # After a restart the server knows none.
             await self._loaded(self._adapter)
