@@ -159,6 +159,23 @@ def test_a_test_of_few_templates_promotes_nobody() -> None:
     assert "from 15 templates only" in verdict.why
 
 
+@pytest.mark.parametrize("minimum", [1, 15, 50])
+def test_no_setting_lets_a_test_of_few_templates_promote(minimum: int) -> None:
+    few = gate.decide(report(60, 0, 60, 30, per_cluster=10), minimum=minimum)
+    assert few.reasons == (
+        "the test questions come from 15 templates only; the interval of so few is not to be "
+        "trusted (at least 20)",
+    )
+    one = gate.decide(report(60, 0, 60, 30, per_cluster=150), minimum=minimum)
+    assert not one.promoted
+    assert (one.more_examples, one.power) == (None, None)
+    assert one.why == (
+        "specialist is not promoted: the test questions come from one template, so the interval "
+        "of the difference is unknown; the gate wants at least 20 templates. It has +40.0 points "
+        "in right calls against few-shot on 150 questions."
+    )
+
+
 def test_an_opponent_that_did_not_answer_is_no_opponent() -> None:
     verdict = gate.decide(report(60, 0, 60, 30, errors=20))
     assert not verdict.promoted

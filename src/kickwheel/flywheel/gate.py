@@ -19,7 +19,7 @@ Kind = Literal["superiority", "non-inferiority"]
 MINIMUM = 50
 """Test questions at least: below, the interval is wider than 20 points and its form is a guess."""
 CLUSTERS = 20
-"""Templates at least that the test questions must come from."""
+"""Templates at least that the test questions must come from, however few questions are wanted."""
 BEST = "best"
 """Against whom by default: the incumbent where there is one, else the best baseline."""
 
@@ -66,9 +66,11 @@ def decide(
     if paired is None:
         raise UsageError(f"{report.candidate} and {opponent.name} were asked no question alike")
     reasons = _obstacles(report, opponent, paired, metric, minimum)
-    passes = paired.low > threshold
-    more = None if passes else more_examples(paired, threshold)
-    if not passes:
+    # How far questions of one template speak for others cannot be seen from one: no interval.
+    known = paired.clusters > 1
+    passes = known and paired.low > threshold
+    more = more_examples(paired, threshold) if known and not passes else None
+    if known and not passes:
         reasons.append(_too_little(paired, threshold, more))
     return Verdict(
         promoted=not reasons,
@@ -79,7 +81,7 @@ def decide(
         metric=metric,
         rule=rule,
         paired=paired,
-        power=power(paired, threshold),
+        power=power(paired, threshold) if known else None,
     )
 
 
@@ -175,10 +177,15 @@ def _obstacles(
         )
     if paired.n < minimum:
         found.append(f"{paired.n} test questions are too few: the gate wants {minimum}")
-    if paired.clusters < min(CLUSTERS, minimum):
+    if paired.clusters < 2:
+        found.append(
+            "the test questions come from one template, so the interval of the difference is "
+            f"unknown; the gate wants at least {CLUSTERS} templates"
+        )
+    elif paired.clusters < CLUSTERS:
         found.append(
             f"the test questions come from {paired.clusters} templates only; the interval of so "
-            f"few is not to be trusted (at least {min(CLUSTERS, minimum)})"
+            f"few is not to be trusted (at least {CLUSTERS})"
         )
     if metric == "judge" and not (report.judge and report.judge.calibrated):
         found.append(
@@ -208,8 +215,9 @@ def _too_little(paired: Paired, threshold: float, more: int | None) -> str:
 
 
 def _why(report: Report, paired: Paired, reasons: list[str]) -> str:
+    bounds = f" [{100 * paired.low:+.1f}, {100 * paired.high:+.1f}]"
     shown = (
-        f"{_points(paired.difference)} [{100 * paired.low:+.1f}, {100 * paired.high:+.1f}] in "
+        f"{_points(paired.difference)}{bounds if paired.clusters > 1 else ''} in "
         f"{_words(report, paired.metric)} against {paired.against} on {paired.n} questions"
     )
     if reasons:
