@@ -25,7 +25,6 @@ from kickwheel.flywheel.evaluate import (
     Asking,
     Entrant,
     Opinion,
-    Price,
     evaluate,
     few_shot,
     full_prompt,
@@ -33,7 +32,8 @@ from kickwheel.flywheel.evaluate import (
     specialist_free,
 )
 from kickwheel.flywheel.evaluate.answered import Answered
-from kickwheel.models.chat import ChatRequest
+from kickwheel.models.chat import ChatRequest, Usage
+from kickwheel.models.client import Prices
 from kickwheel.records import Dataset, Message, Outcome, Report, wire
 
 
@@ -320,9 +320,13 @@ async def test_the_same_questions_are_drawn_every_time(tmp_path: Path) -> None:
 async def test_costs_are_counted_where_prices_are_known(tmp_path: Path) -> None:
     known = tables(test=2)
     asking = Asking(known)
-    price = Price(input=2.0, output=10.0, cached=0.5)
+
+    class Priced(Scripted):
+        def cost_usd(self, usage: Usage) -> float:
+            return Prices(input=2.0, output=10.0, cached=0.5).cost_usd(usage)
+
     entrants = [
-        few_shot(asking, Scripted("base", knows(known, lambda e: True)), price=price),
+        few_shot(asking, Priced("base", knows(known, lambda e: True))),
         specialist(asking, Scripted("tuned", knows(known, lambda e: True))),
     ]
     report = await evaluate(known, entrants, tmp_path)
@@ -427,6 +431,48 @@ async def test_a_judge_is_reported_and_calibrated_against_people(tmp_path: Path)
     assert report.judge.calibrated
     assert report.judge.agreed.right == 40
     assert judge.asked[0].labels == ("good", "bad")
+
+
+async def test_a_judge_that_was_silent_is_asked_again_and_counts_for_nobody(
+    tmp_path: Path,
+) -> None:
+    known = dataset(
+        [
+            example(n, f"why {n}", said("rain"), kind="text", split="test" if n < 4 else "train")
+            for n in range(6)
+        ]
+    )
+    asking = Asking(known)
+    base = Scripted("base", lambda r: said("no idea"))
+    tuned = Scripted("tuned", lambda r: said("rain, mostly"))
+    entrants = [full_prompt(asking, base), specialist(asking, tuned)]
+
+    def judging(request: ChatRequest) -> Message:
+        asked = request.messages[-1].content or ""
+        return said("good" if "<<answer>>\nrain" in asked else "bad")
+
+    def sometimes(request: ChatRequest) -> Message:
+        asked = request.messages[-1].content or ""
+        return said("who knows") if "why 2" in asked else judging(request)
+
+    first = await evaluate(known, entrants, tmp_path, judge=Scripted("judge", sometimes))
+    assert [c.rates["judge"].n for c in first.contestants] == [3, 3]
+    assert [c.rates["judge"].right for c in first.contestants] == [0, 3]
+    assert "no verdict on 2 answers, which its figures leave out" in first.warnings[0]
+
+    # Still silent, it is still told, though no contestant is asked any more.
+    answers = len(base.asked), len(tuned.asked)
+    still = await evaluate(known, entrants, tmp_path, judge=Scripted("judge", sometimes))
+    assert still.warnings == first.warnings
+
+    judge = Scripted("judge", judging)
+    whole = await evaluate(known, entrants, tmp_path, judge=judge)
+    assert [c.rates["judge"].right for c in whole.contestants] == [0, 4]
+    assert whole.warnings == ()
+    assert len(judge.asked) == 2
+    assert (len(base.asked), len(tuned.asked)) == answers
+    again = await evaluate(known, entrants, tmp_path, judge=judge)
+    assert (again.outcomes, len(judge.asked)) == (whole.outcomes, 2)
 
 
 async def test_what_makes_no_comparison_is_refused(tmp_path: Path) -> None:

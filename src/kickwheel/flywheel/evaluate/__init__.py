@@ -15,7 +15,6 @@ page, chart  the Report for people; `table` for a terminal
 from kickwheel.flywheel.evaluate.contestants import (
     Asking,
     Entrant,
-    Price,
     few_shot,
     full_prompt,
     specialist,
@@ -28,7 +27,6 @@ __all__ = [
     "Asking",
     "Entrant",
     "Opinion",
-    "Price",
     "evaluate",
     "few_shot",
     "full_prompt",

@@ -19,16 +19,6 @@ MAX_TOKENS = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Price:
-    """What a model costs, in US dollars for a million tokens."""
-
-    input: float
-    output: float
-    cached: float | None = None
-    """For prompt tokens that the model had read before; `None`: as `input`."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Entrant:
     """One way of answering, ready to be asked."""
 
@@ -43,7 +33,6 @@ class Entrant:
     killed is only used again for the same."""
     questions: int | None = None
     """How many test questions it gets, drawn by hash; `None`: all."""
-    price: Price | None = None
 
 
 class Asking:

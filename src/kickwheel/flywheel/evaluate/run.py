@@ -16,10 +16,11 @@ from kickwheel.core import redact
 from kickwheel.core.errors import DataError, ModelError
 from kickwheel.flywheel.evaluate import compare, contestants, machine, match
 from kickwheel.flywheel.evaluate.answered import Answered, key
-from kickwheel.flywheel.evaluate.contestants import Entrant, Price
+from kickwheel.flywheel.evaluate.contestants import Entrant
 from kickwheel.flywheel.evaluate.judge import Opinion, calibrate, is_good
 from kickwheel.flywheel.evaluate.retrieve import drawn, question
-from kickwheel.models.chat import ChatRequest, Completion, Model, Usage, complete
+from kickwheel.models.chat import ChatRequest, Completion, Model, complete
+from kickwheel.models.observed import cost_usd
 from kickwheel.records import Agreement, Dataset, Example, Outcome, Report
 
 ERRORS = 0.1
@@ -126,7 +127,8 @@ class _Field:
         self._on_progress = on_progress
         self._outcomes: dict[tuple[str, str], Outcome] = {}
         self._missing: list[tuple[Example, list[tuple[Entrant, ChatRequest, str]]]] = []
-        self._judge_failed = 0
+        self._unjudged: list[tuple[Example, Entrant, str]] = []
+        """Kept answers on which the judge has not yet said anything."""
         self.seconds_before = 0.0
         chosen = {e.name: {x.id for x in drawn(self._test, e.questions)} for e in self._entrants}
         for number, example in enumerate(self._test):
@@ -142,6 +144,8 @@ class _Field:
                     todo.append((entrant, request, name))
                 else:
                     self._outcomes[example.id, entrant.name] = before
+                    if self._lacks_judgement(example, before):
+                        self._unjudged.append((example, entrant, name))
                     self.seconds_before += before.latency_s
             self._missing.append((example, todo))
         self._total = len(self._outcomes) + sum(len(todo) for _, todo in self._missing)
@@ -158,7 +162,15 @@ class _Field:
                     _log.warning("%s did not answer the warm-up: %s", entrant.name, error)
 
     async def ask(self, concurrency: int) -> None:
-        """All that is missing."""
+        """All that is missing, and the judge once more where it was silent."""
+        for example, entrant, name in self._unjudged:
+            before = self._outcomes[example.id, entrant.name]
+            judged = replace(
+                before, scores={**before.scores, **await self._opinion(example, before.answer)}
+            )
+            if judged != before:
+                self._answered.add(name, judged)
+                self._outcomes[example.id, entrant.name] = judged
         waiting = iter([(e, todo) for e, todo in self._missing if todo])
 
         async def work() -> None:
@@ -198,8 +210,17 @@ class _Field:
                 f"{concurrency} questions were under way at once: latencies are those of a busy "
                 "machine"
             )
-        if self._judge_failed:
-            found.append(f"the judge gave no verdict on {self._judge_failed} answers")
+        silent = sum(
+            self._lacks_judgement(example, self._outcomes[example.id, entrant.name])
+            for example in self._test
+            for entrant in self._entrants
+            if (example.id, entrant.name) in self._outcomes
+        )
+        if silent:
+            found.append(
+                f"the judge gave no verdict on {silent} answers, which its figures leave out; "
+                "evaluated again, it is asked again"
+            )
         for text in found:
             _log.warning(text)
         return found
@@ -213,7 +234,7 @@ class _Field:
         judged = match.judge(done.message, example, cut=done.finish_reason == "length")
         scores = dict(judged.scores)
         if self._judge is not None and example.kind == "text":
-            scores["judge"] = await self._opinion(example, done)
+            scores.update(await self._opinion(example, match.shown(done.message)))
         return Outcome(
             example=example.id,
             contestant=entrant.name,
@@ -227,7 +248,7 @@ class _Field:
             cached_tokens=done.usage.cached_tokens,
             latency_s=done.latency_s,
             first_s=done.first_s,
-            cost_usd=_cost(done.usage, entrant.price),
+            cost_usd=cost_usd(entrant.model, done.usage),
         )
 
     def _failed(self, entrant: Entrant, example: Example, started: float, why: str) -> Outcome:
@@ -246,20 +267,23 @@ class _Field:
             error=redact.text(why),
         )
 
-    async def _opinion(self, example: Example, done: Completion) -> float:
+    def _lacks_judgement(self, example: Example, outcome: Outcome) -> bool:
+        return self._judge is not None and example.kind == "text" and "judge" not in outcome.scores
+
+    async def _opinion(self, example: Example, answer: str) -> dict[str, float]:
+        """The judge's score of an answer; none where it says nothing."""
         assert self._judge is not None
         try:
             good = await is_good(
                 self._judge,
                 question=question(example),
-                answer=done.message.content or "",
+                answer=answer,
                 reference=example.answer.content or "",
             )
         except ModelError as error:
             _log.warning("%s", error)
-            self._judge_failed += 1
-            return 0.0
-        return float(good)
+            return {}
+        return {"judge": float(good)}
 
 
 async def _in_time(model: Model, request: ChatRequest) -> Completion:
@@ -285,13 +309,3 @@ async def _agreement(
     if judge is None:
         return None
     return await calibrate(judge, opinions, confidence)
-
-
-def _cost(usage: Usage, price: Price | None) -> float | None:
-    if price is None:
-        return None
-    cached = price.input if price.cached is None else price.cached
-    fresh = usage.prompt_tokens - usage.cached_tokens
-    return (
-        fresh * price.input + usage.cached_tokens * cached + usage.output_tokens * price.output
-    ) / 1e6
