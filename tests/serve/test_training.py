@@ -7,9 +7,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kickwheel.serve.training import NAMED, check_training_file
+from kickwheel.trace import chatlog
 from tests.serve.conftest import an_example, lines
 
 TOOL = {"type": "function", "function": {"name": "go", "parameters": {"type": "object"}}}
+
+MESSAGES = st.fixed_dictionaries(
+    {
+        "role": st.sampled_from(["system", "user", "assistant", "tool", "boss"]),
+        "content": st.sampled_from(["", "text", None, 7, [{"type": "text", "text": "part"}]]),
+    }
+)
+JSON_LINES = st.dictionaries(
+    st.sampled_from(["messages", "tools", "response", "request", "timestamp", "feedback"]),
+    st.one_of(st.lists(MESSAGES, max_size=3), st.none(), st.just({}), st.just("x")),
+).map(lambda entry: json.dumps(entry).encode())
 
 
 def calling(name: str, arguments: str) -> dict[str, Any]:
@@ -36,12 +48,29 @@ def test_good_lines_are_counted_and_empty_ones_pass(tmp_path: Path) -> None:
     ("entry", "told"),
     [
         (b"{", "not JSON"),
-        (b"\xff", "not JSON"),
+        (b"\xff", "not UTF-8 text"),
         (b"[" * 100_000, "not JSON"),
-        ([], "an example must be"),
-        ({"messages": []}, "an example must be"),
-        ({"messages": [{"role": "user", "content": "x"}]}, "the assistant's answer, not user's"),
-        ({"messages": [{"role": "assistant", "content": "x"}]}, "no message of the user"),
+        ([], "must be a JSON object, not a list"),
+        ({"prompt": "x"}, "no chat: neither messages nor request stand here, only prompt"),
+        ({"messages": []}, "no answer"),
+        ({"messages": [{"role": "user", "content": "x"}]}, "the last message is not the assistant"),
+        ({"messages": [{"role": "assistant", "content": "x"}]}, "no question"),
+        (
+            {
+                "messages": [
+                    {"role": "system", "content": "x"},
+                    {"role": "assistant", "content": "x"},
+                ]
+            },
+            "no message of the user",
+        ),
+        ({**an_example(1), "response": {"error": "busy"}}, 'only an error: "busy"'),
+        (b'{"messages": [{"role": "user", "content": "\\ud800"}]}', "no answer"),
+        (
+            b'{"messages": [{"role": "user", "content": "x"},'
+            b' {"role": "assistant", "content": "\\ud800"}]}',
+            "half a surrogate pair",
+        ),
         (
             {"messages": [*an_example(1)["messages"][:1], {"role": "assistant", "content": ""}]},
             "the answer is empty",
@@ -50,7 +79,8 @@ def test_good_lines_are_counted_and_empty_ones_pass(tmp_path: Path) -> None:
         (calling("go", "{"), "the arguments of go are no JSON object"),
         (calling("go", "[]"), "the arguments of go are no JSON object"),
         (calling("goo", "{}"), 'calls "goo", which is not offered. Did you mean "go"?'),
-        ({**an_example(1), "tools": {}}, None),
+        ({**an_example(1), "tools": {}}, "tools must be a list"),
+        ({**an_example(1), "tools": None}, None),
         ({**an_example(1), "tools": "go"}, "tools must be a list"),
         ({**an_example(1), "tools": [{}]}, "a tool must be"),
     ],
@@ -68,6 +98,17 @@ def test_a_bad_line_is_named_with_what_is_wrong(
     (bad,) = checked.bad
     assert bad.startswith("x.jsonl:2: ")
     assert told in bad
+
+
+@given(line=st.one_of(st.binary(max_size=80), JSON_LINES))
+def test_a_line_that_is_taken_is_one_that_the_job_can_read(
+    tmp_path_factory: pytest.TempPathFactory, line: bytes
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "line"
+    path.write_bytes(line.replace(b"\n", b" "))
+    if check_training_file(path, "line").examples:
+        (answer,) = chatlog.read(path.read_bytes(), workload="w", source="").spans[0].output
+        assert answer.content or answer.tool_calls
 
 
 def test_of_many_bad_lines_the_first_are_named_and_the_others_counted(tmp_path: Path) -> None:

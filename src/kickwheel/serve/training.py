@@ -1,13 +1,14 @@
-"""A training file, checked line by line before a job spends an hour on it."""
+"""A training file, checked line by line before a job spends an hour on it.
 
+A line is read as the job reads it, by `trace.chatlog`; what only tuning wants is checked beside.
+"""
+
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import msgspec
 
 from kickwheel.core.plugins import nearest
-from kickwheel.records.openai import messages_from_openai, tool_from_openai
+from kickwheel.trace import chatlog
 
 LEAST = 10
 """Examples that a training file needs."""
@@ -41,7 +42,7 @@ class Checked:
 
 
 def check_training_file(path: Path, name: str, context: int | None = None) -> Checked:
-    """What the JSONL file holds.
+    """What the JSONL file holds: of each line the same as an import of traffic would read.
 
     Args:
         name: what the file is called in messages.
@@ -63,30 +64,25 @@ def check_training_file(path: Path, name: str, context: int | None = None) -> Ch
 
 
 def _check(line: bytes, context: int | None) -> None:
-    try:
-        entry = msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"not JSON: {error}") from error
-    entries = entry.get("messages") if isinstance(entry, dict) else None
-    if not isinstance(entries, list) or not entries:
-        raise ValueError('an example must be {"messages": […]}')
-    # OpenAI's form may give a message a weight and a name, which change nothing here.
-    messages = messages_from_openai(entries)
-    answer = messages[-1]
-    if answer.role != "assistant":
-        raise ValueError(f"the last message must be the assistant's answer, not {answer.role}'s")
+    trace = chatlog.read(line, workload="training", source="")
+    chatlog.storable(trace)
+    asked = trace.spans[0]
+    if not asked.output:
+        raise ValueError(f"there is no answer to learn from, only an error: {asked.error}")
+    (answer,) = asked.output
     if not answer.content and not answer.tool_calls:
         raise ValueError("the answer is empty")
-    if not any(message.role == "user" for message in messages):
+    if not any(message.role == "user" for message in asked.input):
         raise ValueError("there is no message of the user")
-    offered = {tool_from_openai(tool).name: None for tool in _list(entry, "tools")}
+    offered = {tool.name: None for tool in asked.tools}
     for call in answer.tool_calls:
         if not _is_object(call.arguments):
             raise ValueError(f"the arguments of {call.name} are no JSON object")
         if offered and call.name not in offered:
             what = f'the answer calls "{call.name}", which is not offered. '
             raise ValueError(what + nearest(call.name, offered))
-    words = sum(len(text.split()) for text in (answer.content or "", *_arguments(answer)))
+    texts = (answer.content or "", *(call.arguments for call in answer.tool_calls))
+    words = sum(len(text.split()) for text in texts)
     if context is not None and words >= context:
         raise ValueError(
             f"the answer has {words} words, but the model's context is {context} tokens. "
@@ -94,19 +90,8 @@ def _check(line: bytes, context: int | None) -> None:
         )
 
 
-def _list(entry: dict[str, Any], key: str) -> list[Any]:
-    found = entry.get(key) or []
-    if not isinstance(found, list):
-        raise ValueError(f"{key} must be a list")
-    return found
-
-
-def _arguments(answer: Any) -> list[str]:
-    return [call.arguments for call in answer.tool_calls]
-
-
 def _is_object(text: str) -> bool:
     try:
-        return isinstance(msgspec.json.decode(text), dict)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
         return False

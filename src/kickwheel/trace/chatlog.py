@@ -184,7 +184,7 @@ def _check(file: Path, workload: str, aside: Path, tell: Progress) -> tuple[list
             try:
                 if len(line) > LINE_BYTES:
                     raise ValueError(f"longer than {LINE_BYTES >> 20} MiB; is this JSONL?")
-                _storable(read(line, workload=workload, source=""))
+                storable(read(line, workload=workload, source=""))
             except ValueError as error:
                 broken.append(Broken(file=file.name, line=number, why=str(error)))
                 out.write(_kept(broken[-1], line))
@@ -206,7 +206,12 @@ def _aside(file: Path, folder: Path) -> Path:
     return folder / "rejected" / f"{file.stem}-{mark}.jsonl"
 
 
-def _storable(trace: Trace) -> None:
+def storable(trace: Trace) -> None:
+    """Returns if the store takes what the trace says.
+
+    Raises:
+        ValueError: it does not; the text says why.
+    """
     try:
         wire.from_bytes(wire.to_bytes(trace), Trace)
     except UnicodeEncodeError as error:
