@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 import textwrap
@@ -253,6 +254,22 @@ async def test_a_killed_engine_answers_the_next_request(running: Engine, tmp_pat
     assert running.pid is not None
     os.kill(running.pid, signal.SIGKILL)
     assert await text(model) == before
+
+
+async def test_an_adapter_that_is_gone_keeps_nobody_else_from_being_served(
+    running: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = await running.model(write_adapter(tmp_path / "here"))
+    lost = await running.model(write_adapter(tmp_path / "lost", seed=3))
+    before = await text(here)
+    shutil.rmtree(tmp_path / "lost")
+    assert running.pid is not None
+    os.kill(running.pid, signal.SIGKILL)
+    assert await text(here) == before
+    assert "lost/adapter.gguf is gone and not served any more" in caplog.text
+    with pytest.raises(ModelError, match=r"lost/adapter\.gguf is gone"):
+        await text(lost)
+    assert await text(here) == before
 
 
 async def test_a_request_that_waits_when_the_engine_is_killed_is_answered(running: Engine) -> None:

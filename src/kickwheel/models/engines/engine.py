@@ -157,12 +157,21 @@ class Engine:
             if self._closed:
                 raise EngineError("the engine was closed")
             await self._back_off()
-            wanted = {m.adapter for m in self._models if m.adapter is not None}
-            if adapter is not None:
-                wanted.add(adapter)
+            wanted = self._there(adapter)
             if wanted:
                 wanted.add(await asyncio.to_thread(self._nothing))
             return await self._replace(tuple(sorted(wanted)))
+
+    def _there(self, adapter: Path | None) -> set[Path]:
+        """All adapters of living models and this one, as far as their files are there."""
+        wanted = {model.adapter for model in self._models} | {adapter}
+        found = {path for path in wanted if path is not None and path.exists()}
+        if adapter is not None and adapter not in found:
+            raise EngineError(f"{adapter} is gone. Tune the adapter again, or use another.")
+        # A file that is gone must not keep the base and all others from being served.
+        for lost in wanted - found - {None}:
+            _log.warning("%s is gone and not served any more", lost)
+        return found
 
     def _nothing(self) -> Path:
         # llama.cpp goes on from what a slot has read, also where an adapter read it and the base
