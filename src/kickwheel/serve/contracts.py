@@ -19,7 +19,7 @@ def contract_routes(house: House) -> list[Route]:
     async def told(request: Request) -> JSONResponse:
         return JSONResponse({"release": release, "api": API})
 
-    async def metadata(request: Request) -> JSONResponse:
+    def metadata(request: Request) -> JSONResponse:
         return JSONResponse(
             {
                 "version": release,

@@ -30,7 +30,7 @@ class House(Protocol):
     """The open app. What it holds may change at any moment, as when a ref moves."""
 
     def models(self) -> Sequence[ModelCard]:
-        """All that answers now."""
+        """All that answers now; reads the disk, so the event loop has a thread ask."""
 
     async def model(self, name: str) -> Model:
         """What answers under this name; asked anew for each request.

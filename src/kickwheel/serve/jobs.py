@@ -115,7 +115,7 @@ def job_routes(house: House, files: Files, jobs: Jobs, worker: Worker) -> list[R
 
     async def create(request: Request) -> JSONResponse:
         body = _read(await request.body())
-        _check_model(house, body.model)
+        await run_in_threadpool(_check_model, house, body.model)
         job = await run_in_threadpool(_create, body, files, jobs)
         worker.wake()
         return JSONResponse(shown(job))

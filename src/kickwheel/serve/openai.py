@@ -70,12 +70,11 @@ class Chat:
             model = await self._house.model(asked.model)
         except UsageError as error:
             raise Refused(404, str(error), param="model", code="model_not_found") from error
+        kind = await self._kind(asked.model)
         answer = _Answer(asked, identity, trace, send)
         watch = asyncio.create_task(_watch(receive, asyncio.current_task(), answer))
         try:
-            with self._recorder.trace(
-                asked.model, asked.model, self._kind(asked.model), identity=trace
-            ) as root:
+            with self._recorder.trace(asked.model, asked.model, kind, identity=trace) as root:
                 await _answer(model, request, answer, root)
             await answer.close()
         except asyncio.CancelledError:
@@ -86,10 +85,11 @@ class Chat:
         finally:
             watch.cancel()
 
-    def _kind(self, name: str) -> SpanKind:
-        # A list of all models may cost a look at the disk, and what a name is does not change.
+    async def _kind(self, name: str) -> SpanKind:
+        # A list of all models costs a look at the disk, and what a name is does not change.
         if name not in self._kinds:
-            cards = {card.id: card.kind for card in self._house.models()}
+            models = await asyncio.to_thread(self._house.models)
+            cards = {card.id: card.kind for card in models}
             self._kinds[name] = cards.get(name, "model")
         return self._kinds[name]
 
@@ -309,10 +309,10 @@ def _note_answer(
 def model_routes(house: House) -> list[Route]:
     """The routes of /v1/models."""
 
-    async def listed(request: Request) -> JSONResponse:
+    def listed(request: Request) -> JSONResponse:
         return JSONResponse({"object": "list", "data": [_card(c) for c in house.models()]})
 
-    async def one(request: Request) -> JSONResponse:
+    def one(request: Request) -> JSONResponse:
         name = request.path_params["name"]
         cards = {card.id: card for card in house.models()}
         if name not in cards:

@@ -1,12 +1,15 @@
 """The open app behind the front door: agents, models, bases and adapters as they are now."""
 
 import asyncio
+import logging
 import time
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 
 from kickwheel.app import App
-from kickwheel.core.errors import UsageError
+from kickwheel.core.errors import DataError, UsageError
 from kickwheel.core.plugins import nearest
 from kickwheel.models import catalog
 from kickwheel.models.chat import Model
@@ -17,6 +20,19 @@ from kickwheel.serve.house import ModelCard
 
 TUNED = "ft:"
 """How the refs of finished fine-tuning jobs begin."""
+KEPT = 8
+"""Adapters of jobs and of the store that an engine holds at most; who was asked last stays."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What the list of models tells of an adapter."""
+
+    base: str
+    created: int
+    """Unix time, seconds."""
 
 
 @asynccontextmanager
@@ -34,7 +50,10 @@ class OpenedHouse:
         self._stack = stack
         self._since = int(time.time())
         self._engines: dict[str, Engine] = {}
-        self._models: dict[str, Model] = {}
+        self._models: OrderedDict[str, LocalModel] = OrderedDict()
+        """By `adapter/<id>`, who was asked last at the end. An engine holds what stands here."""
+        self._known: dict[str, _Kept | None] = {}
+        """By id; what is in the store never changes. `None`: its record is damaged."""
         self._lock = asyncio.Lock()
         for live in app.live.values():
             if isinstance(live, LocalModel | FollowingModel):
@@ -49,14 +68,17 @@ class OpenedHouse:
                 created=self._since,
                 context=_context(live),
             )
-            for (shelf, name), live in self._app.live.items()
+            for (shelf, name), live in list(self._app.live.items())
             if shelf in ("agents", "models")
         ]
         cards += [
             ModelCard(id=base, created=self._since, context=engine.context, tunable=True)
-            for base, engine in self._engines.items()
+            for base, engine in list(self._engines.items())
         ]
-        cards += [self._adapter_card(name) for name in self._adapters()]
+        for name, identity in self._adapters():
+            kept = self._kept(identity)
+            if kept is not None:
+                cards.append(ModelCard(id=name, created=kept.created, parent=kept.base))
         return cards
 
     async def model(self, name: str) -> Model:
@@ -73,44 +95,71 @@ class OpenedHouse:
         async with self._lock:
             if name in self._engines:
                 return await self._engines[name].model(None, name)
-            target = self._target(name)
-            if target not in self._models:
-                self._models[target] = await self._with_adapter(target, name)
-            return self._models[target]
+            target = await self._target(name)
+            self._drop_lost()
+            model = self._models.get(target)
+            if model is None:
+                model = self._models[target] = await self._with_adapter(target, name)
+            self._models.move_to_end(target)
+            while len(self._models) > KEPT:
+                self._models.popitem(last=False)
+            return model
 
     def ready(self) -> str | None:
         """`None`: all parts are open before the server listens."""
         return None
 
-    def _adapters(self) -> list[str]:
-        refs = [name for name in self._app.store.refs.names() if name.startswith(TUNED)]
-        return [*refs, *(f"adapter/{i}" for i in self._app.store.artifacts.ids("adapter"))]
+    def _adapters(self) -> list[tuple[str, str]]:
+        """Names of adapters with their ids: finished jobs' first, then all in the store."""
+        refs, ids = self._app.store.refs, self._app.store.artifacts.ids("adapter")
+        tuned = [
+            (name, (refs.read(name) or "").removeprefix("adapter/"))
+            for name in refs.names()
+            if name.startswith(TUNED)
+        ]
+        there = set(ids)
+        return [*(one for one in tuned if one[1] in there), *((f"adapter/{i}", i) for i in ids)]
 
-    def _target(self, name: str) -> str:
+    def _kept(self, identity: str) -> _Kept | None:
+        if identity not in self._known:
+            self._known[identity] = _read(self._app, identity)
+        return self._known[identity]
+
+    async def _target(self, name: str) -> str:
         target = self._app.store.refs.read(name) if name.startswith(TUNED) else name
         if target is None or not target.startswith("adapter/"):
-            known = [card.id for card in self.models()]
+            known = [card.id for card in await asyncio.to_thread(self.models)]
             raise UsageError(f'no model "{name}" here. {nearest(name, known)}')
         return target
 
-    def _adapter_card(self, name: str) -> ModelCard:
-        folder = self._app.store.artifacts.path("adapter", self._target(name).split("/")[1])
-        created = int((folder / "manifest.json").stat().st_mtime)
-        return ModelCard(id=name, created=created, parent=_record(self._app, folder.name).base)
+    def _drop_lost(self) -> None:
+        # An engine starts with all adapters that it holds, and with none if one is gone.
+        for target, model in list(self._models.items()):
+            if model.adapter is not None and not model.adapter.exists():
+                _log.warning("%s is gone and not served any more: %s", target, model.adapter)
+                del self._models[target]
 
-    async def _with_adapter(self, target: str, name: str) -> Model:
+    async def _with_adapter(self, target: str, name: str) -> LocalModel:
         identity = target.removeprefix("adapter/")
         folder = self._app.store.artifacts.path("adapter", identity)
-        base = _record(self._app, identity).base
-        if base not in self._engines:
-            found = await asyncio.to_thread(catalog.base, base)
-            self._engines[base] = await self._stack.enter_async_context(open_engine(found))
-        return await self._engines[base].model(folder, name)
+        kept = self._kept(folder.name)
+        if kept is None:
+            raise DataError(f"{folder / 'adapter.json'}: damaged. Tune the adapter again.")
+        if kept.base not in self._engines:
+            found = await asyncio.to_thread(catalog.base, kept.base)
+            self._engines[kept.base] = await self._stack.enter_async_context(open_engine(found))
+        return await self._engines[kept.base].model(folder, name)
 
 
-def _record(app: App, identity: str) -> Adapter:
-    path = app.store.artifacts.path("adapter", identity) / "adapter.json"
-    return wire.from_bytes(path.read_bytes(), Adapter)
+def _read(app: App, identity: str) -> _Kept | None:
+    try:
+        folder = app.store.artifacts.path("adapter", identity)
+        created = int((folder / "manifest.json").stat().st_mtime)
+        record = wire.from_bytes((folder / "adapter.json").read_bytes(), Adapter)
+    except (OSError, ValueError, UsageError) as error:
+        _log.warning("adapter/%s is not served, its record cannot be read: %s", identity, error)
+        return None
+    return _Kept(record.base, created)
 
 
 def _context(live: object) -> int | None:
