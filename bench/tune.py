@@ -154,15 +154,17 @@ class Trl:
                 outer._tokens += int(inputs["attention_mask"].sum())
                 return super().training_step(model, inputs, *args, **kwargs)
 
-        rows = datasets.Dataset.from_list(
+        # A fingerprint of our own, as computing one pickles the whole table.
+        table = datasets.table.InMemoryTable.from_pylist(
             [
                 {
                     "input_ids": [*t.prompt, *t.answer],
-                    "completion_mask": [0] * len(t.prompt) + [1] * len(t.answer),
+                    "labels": [-100] * len(t.prompt) + list(t.answer),
                 }
                 for t in self.train
             ]
         )
+        rows = datasets.Dataset(table, fingerprint="train")
         config = SFTConfig(
             output_dir=tempfile.mkdtemp(),
             per_device_train_batch_size=SAME.batch_size,
@@ -176,6 +178,7 @@ class Trl:
             use_cpu=True,
             bf16=False,
             gradient_checkpointing=False,
+            dataset_kwargs={"skip_prepare_dataset": True},
             seed=0,
         )
         adapter = LoraConfig(
