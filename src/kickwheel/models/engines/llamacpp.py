@@ -21,7 +21,7 @@ from kickwheel.core.plugins import Context, Part
 from kickwheel.models import catalog
 from kickwheel.models.chat import ChatRequest, Delta, FinishReason, TextDelta, Usage
 from kickwheel.models.engines.asked import Asked
-from kickwheel.models.engines.engine import Engine, Generation, default_threads, open_engine
+from kickwheel.models.engines.engine import Engine, Generation, open_engine
 from kickwheel.models.engines.follow import Following, following
 from kickwheel.models.sse import Events
 from kickwheel.records import PromptForm
@@ -111,7 +111,7 @@ class Local(Part):
     """A ref such as `concierge/specialist`, which is followed: whatever was promoted last answers,
     the base alone where nothing was. Or the folder of an adapter."""
     threads: int | None = None
-    """Threads that compute; by default one for each core."""
+    """Threads that compute; by default one for each core, of which one writes with a small base."""
     context: int = 4096
     """Tokens of one conversation, prompt and answer."""
     parallel: int = 4
@@ -124,11 +124,10 @@ class Local(Part):
         if (context.folder / name).exists():
             name = str(context.folder / name)
         base = await asyncio.to_thread(catalog.base, name)
-        threads = self.threads or default_threads()
         engine: Engine = await context.share(
-            ("llamacpp", base.gguf, threads, self.context, self.parallel),
+            ("llamacpp", base.gguf, self.threads, self.context, self.parallel),
             lambda: open_engine(
-                base, threads=threads, context=self.context, parallel=self.parallel
+                base, threads=self.threads, context=self.context, parallel=self.parallel
             ),
         )
 

@@ -85,7 +85,8 @@ async def start(settings: Mapping[str, Any]) -> Process:
     """A llama.cpp server that answers.
 
     Args:
-        settings: `model`, `adapters`, `context`, `parallel`, `threads`, `gpu_layers`.
+        settings: `model`, `adapters`, `context`, `parallel`, `read_threads`, `write_threads`,
+            `gpu_layers`.
     Raises:
         EngineError: it did not start; the text says what it said.
         MissingExtra: xllamacpp is not installed.
