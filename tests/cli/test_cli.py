@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.flywheel import made
 
 from kickwheel.cli import VERBS
-from tests.flywheel import made
 
 
 def kickwheel(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
