@@ -448,7 +448,7 @@ class _Learner:
         targets = group.targets.reshape(-1)
         index = torch.nonzero(targets != -100).squeeze(1)
         if self._short is None:
-            self._short = self._agrees(group, index)
+            self._short = self._agrees(group)
         logits = self._logits(group, index) if self._short else self._whole(group, index)
         wanted = targets.index_select(0, index)
         loss = torch.nn.functional.cross_entropy(logits.float(), wanted, reduction="sum")
@@ -464,12 +464,14 @@ class _Learner:
         logits = found.logits[:, :-1]
         return logits.reshape(-1, logits.shape[-1]).index_select(0, index)
 
-    def _agrees(self, group: Batch, index: Any) -> bool:
+    def _agrees(self, group: Batch) -> bool:
         # Some models scale or cap their logits between the head and the end: those take the long
         # way, with logits for each token of the prompt.
         torch = self._torch
         if self._head is None or self._backbone is self._lm:
             return False
+        group = Batch(group.ids[:1], group.mask[:1], group.targets[:1], group.tokens)
+        index = torch.nonzero(group.targets.reshape(-1) != -100).squeeze(1)
         with torch.no_grad():
             try:
                 short = self._logits(group, index).float()
