@@ -1,14 +1,15 @@
 """Tuning against plain TRL, on the same data and base, in one interleaved run.
 
-    python bench/tune.py DATASET BASE [--minutes 6] [--rounds 3]
+    python bench/tune.py [DATASET] [BASE] [--minutes 6] [--rounds 3]
 
 1. Speed at the same settings: float32, the same LoRA, batch and examples, prompts without tools;
    rounds of ours and of TRL's by turns. Tokens without padding count.
 2. Time to quality: TRL's `SFTTrainer` with these settings for so many minutes, then our defaults
    until they have its validation loss.
 
-DATASET is a folder that `kickwheel curate` made, BASE a GGUF file or a folder of safetensors.
-TRL is no dependency of kickwheel: `pip install trl`.
+DATASET is a folder that `kickwheel curate` made, by default the concierge's traffic, curated; BASE
+is a GGUF file or a folder of safetensors, by default smollm2-135m. TRL is no dependency of
+kickwheel, and without it nothing is measured: `pip install trl datasets`.
 """
 
 import argparse
@@ -17,18 +18,25 @@ import json
 import os
 import platform
 import statistics
+import sys
 import tempfile
 import time
 from dataclasses import replace
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from kickwheel.core.store import open_store
+from kickwheel.flywheel import curate as curating
 from kickwheel.flywheel.curate import load
 from kickwheel.flywheel.tune import Options, Progress, lora
 from kickwheel.flywheel.tune.base import open_base
 from kickwheel.flywheel.tune.examples import batch, parts, tokens_of
+from kickwheel.models import catalog
 from kickwheel.records import Dataset, PromptForm
+from kickwheel.trace import chatlog
+from kickwheel.trace.store import Traces
 
 FORM = PromptForm(tools="none", system=False)
 SAME = Options(
@@ -47,27 +55,43 @@ class Enough(Exception):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("dataset", type=Path)
-    parser.add_argument("base", type=Path)
+    parser.add_argument("dataset", type=Path, nargs="?")
+    parser.add_argument("base", type=Path, nargs="?")
     parser.add_argument("--minutes", type=float, default=6.0)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=25, help="Steps of a round.")
     told = parser.parse_args()
-    dataset = load(told.dataset)
+    missing = [name for name in ("trl", "datasets") if find_spec(name) is None]
+    if missing:
+        print(f"skipped: nothing to compare with, pip install {' '.join(missing)}")
+        return
+    dataset = load(told.dataset) if told.dataset else concierge()
+    base = told.base or catalog.weights(catalog.base("smollm2-135m"))
     print(json.dumps(machine()))
     ours, theirs = [], []
     for _ in range(told.rounds):
-        ours.append(our_speed(dataset, told.base, told.steps))
-        theirs.append(Trl(dataset, told.base).speed(told.steps))
+        ours.append(our_speed(dataset, base, told.steps))
+        theirs.append(Trl(dataset, base).speed(told.steps))
         print(f"tokens/s: ours {ours[-1]:.0f}, TRL {theirs[-1]:.0f}, load {os.getloadavg()[0]:.1f}")
     ratio = statistics.median(ours) / statistics.median(theirs)
     print(f"same settings, median of {told.rounds}: {ratio:.2f} times TRL's tokens/s")
     if told.minutes:
-        loss = Trl(dataset, told.base).loss_after(told.minutes * 60)
+        loss = Trl(dataset, base).loss_after(told.minutes * 60)
         print(f"TRL after {told.minutes:g} min: validation loss {loss:.4f}")
-        seconds = our_time_to(dataset, told.base, loss)
+        seconds = our_time_to(dataset, base, loss)
         reached = f"after {seconds / 60:.2f} min" if seconds else "not reached"
         print(f"our defaults: the same loss {reached}, load {os.getloadavg()[0]:.1f}")
+
+
+def concierge() -> Dataset:
+    """What the blueprint's traffic makes, with the blueprint's size of the test."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "blueprints" / "concierge"))
+    import traffic
+
+    with tempfile.TemporaryDirectory() as folder, open_store(Path(folder)) as store:
+        traces = Traces(store)
+        chatlog.import_(traffic.write(Path(folder)), traces)
+        return curating.curate(traces.all(), curating.Options(name="concierge", test=150))
 
 
 def machine() -> dict[str, Any]:
