@@ -17,7 +17,8 @@ $(VENV)/bin/python:
 		{ echo "Python's venv is missing: install it (Debian: apt-get install python3-venv)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# torch first: a plain torch would bring gigabytes of CUDA libraries to machines without a GPU.
+# torch first, in a version whose wheel for the CPU may lie at hand (PIP_FIND_LINKS): from the
+# package index alone a Linux machine gets the CUDA build, which works on a CPU but weighs gigabytes.
 $(VENV)/.torch: | $(VENV)/bin/python
 	$(BIN)/pip install -q "torch==2.13.0" || $(BIN)/pip install -q "torch>=2.7"
 	@touch $@

@@ -43,7 +43,6 @@ SAME = Options(
     minutes=None,
     prompt="none",
     keep_system=False,
-    variation=0.0,
     precision="float32",
     evaluations=1,
 )

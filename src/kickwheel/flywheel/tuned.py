@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from kickwheel.core.errors import DataError
 from kickwheel.core.files import home
 from kickwheel.flywheel.evaluate import match
 from kickwheel.flywheel.tune import Options, Progress, check_export, lora
@@ -46,6 +47,11 @@ def tuned(
         ExportMismatch: the engine does not answer as the tuned model does.
     """
     adapter = lora(dataset, weights(base), work, options, base_name=base.name, on_step=on_step)
+    if not (work / "adapter.gguf").exists():
+        raise DataError(
+            f"{base.name}: llama.cpp knows no adapters for this architecture. The tuned weights "
+            f"are in {work}, in PEFT's form, for transformers or vLLM."
+        )
     on_check()
     found = asyncio.run(_checked(dataset, adapter, work, base))
     adapter = replace(adapter, dataset=identity, export_check=found)

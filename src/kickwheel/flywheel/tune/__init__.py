@@ -4,7 +4,7 @@ lora         the training run: starts, stops, goes on after a kill
 options      how a run is set, and what it tells while it runs
 base         the model that is tuned: GGUF or safetensors, as transformers has it
 examples     examples as tokens: what the prompt holds, what is learned
-variation    the same example with other names, dates and numbers
+learner      the model with its adapter while it learns
 linear       the adapted projection, and the precision that this processor is fast in
 checkpoint   the state of a run, from which it goes on to the same bits
 export       the adapter's files: PEFT's and llama.cpp's

@@ -11,7 +11,6 @@ from typing import Any
 
 from kickwheel.core.errors import DataError
 from kickwheel.flywheel.tune.base import Base
-from kickwheel.flywheel.tune.variation import Variation
 from kickwheel.records import Dataset, Example, PromptForm
 
 _BATCHES_A_CHUNK = 12
@@ -90,24 +89,23 @@ def batches(
     form: PromptForm,
     *,
     size: int,
-    variation: Variation | None,
     seed: int,
     skip: int = 0,
 ) -> Iterator[Batch]:
     """Batches without end, pass after pass, each of examples of about the same length.
 
     Args:
-        variation: gives some examples other values, anew in each pass; `None`: as they are.
         skip: batches from the beginning that were already seen.
     """
+    rows = [tokens_of(example, base, form) for example in train]
     number = 0
     per_pass = -(-len(train) // size)
     while True:
         if number + per_pass <= skip:
-            number += per_pass  # A whole pass that was seen: not worth its tokens.
+            number += per_pass
             continue
         turn = number // per_pass
-        for group in _groups(train, base, form, size, variation, f"{seed}/{turn}"):
+        for group in _groups(rows, size, f"{seed}/{turn}"):
             number += 1
             if number > skip:
                 yield batch(group)
@@ -130,20 +128,9 @@ def batch(group: Sequence[Tokens]) -> Batch:
     return Batch(ids, mask, targets, sum(len(tokens) for tokens in group))
 
 
-def _groups(
-    train: Sequence[Example],
-    base: Base,
-    form: PromptForm,
-    size: int,
-    variation: Variation | None,
-    seed: str,
-) -> Iterator[list[Tokens]]:
+def _groups(rows: Sequence[Tokens], size: int, seed: str) -> Iterator[list[Tokens]]:
     order = random.Random(seed)
-    seen = [
-        variation.of(example, random.Random(f"{seed}/{example.id}")) if variation else example
-        for example in train
-    ]
-    rows = [tokens_of(example, base, form) for example in seen]
+    rows = list(rows)
     order.shuffle(rows)
     groups: list[list[Tokens]] = []
     # Sorted within chunks only, so that each pass has other neighbours.

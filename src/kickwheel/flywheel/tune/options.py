@@ -26,10 +26,6 @@ class Options:
     """Peak rate; it rises over the first steps and falls along a cosine."""
     batch_size: int = 4
     """Examples a step. Small is better in little time: more steps for the same tokens."""
-    variation: float = 0.0
-    """Share of the training examples whose slots get other values each time they are seen, 0 to 1;
-    only where answers are calls. Off: once values were written as they stand in the question, it
-    gained nothing (docs/tune.md)."""
     prompt: PromptChoice = "auto"
     """What the prompt says of the tools; `auto` lets validation decide."""
     keep_system: bool | None = None

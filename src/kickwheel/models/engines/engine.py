@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 import aiohttp
 
 from kickwheel.core.errors import EngineError
-from kickwheel.models import catalog, gguf
+from kickwheel.core.files import home
+from kickwheel.models import gguf
 from kickwheel.models.catalog import Base
 from kickwheel.models.engines.adapters import adapter_file, calls_only, check_fits, record_in
 from kickwheel.models.engines.process import Process, start
@@ -45,7 +46,7 @@ class Generation:
     def __init__(self, process: Process, adapters: tuple[Path, ...]) -> None:
         self.process = process
         self.adapters = adapters
-        self.empty = next((p for p in adapters if p.parent == catalog.home() / "nothing"), None)
+        self.empty = next((p for p in adapters if p.parent == home() / "nothing"), None)
         self.streams = 0
         self.retired = False
 
@@ -182,7 +183,7 @@ class Engine:
         # llama.cpp goes on from what a slot has read, also where an adapter read it and the base
         # is asked: what it reads then is wrong. Between two adapters it looks. So beside adapters
         # the base is asked through one too, that changes nothing.
-        file = catalog.home() / "nothing" / f"{self.base.sha256[:16]}.gguf"
+        file = home() / "nothing" / f"{self.base.sha256[:16]}.gguf"
         if not file.exists():
             gguf.write_empty_adapter(self.header, file)
         return file

@@ -14,6 +14,8 @@ M = TypeVar("M", bound=Model)
 
 LOOK_S = 0.1
 """Seconds between two looks at a ref: a read of some 20 µs."""
+AGAIN_S = 1.0
+"""Seconds until a promoted adapter that did not open is tried again."""
 _log = logging.getLogger("kickwheel.engine")
 
 
@@ -55,19 +57,22 @@ async def following(
         return await open_adapter(folder / "adapter" if kind == "snapshot" else folder)
 
     async def follow() -> None:
-        seen = known
+        seen, told = known, known
         while True:
             await asyncio.sleep(LOOK_S)
+            target = seen
             try:
                 target = store.refs.read(ref)
-                if target == seen:
-                    continue
-                seen = target
-                model.current = await behind(target)
-                _log.info("%s is now %s", ref, target or "the base alone")
+                if target != seen:
+                    model.current = await behind(target)
+                    seen = target
+                    _log.info("%s is now %s", ref, target or "the base alone")
             except Exception as error:
-                # What answers must go on answering; whoever moved the ref reads why.
-                _log.error("%s points at %s, which cannot be served: %s", ref, seen, error)
+                # What answers must go on answering, and the next look tries again.
+                if target != told:
+                    _log.error("%s points at %s, which cannot be served: %s", ref, target, error)
+                told = target
+                await asyncio.sleep(AGAIN_S)
 
     known = store.refs.read(ref)
     model = make(context.name, await behind(known))
