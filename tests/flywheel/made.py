@@ -65,7 +65,7 @@ def dataset(store: Store) -> str:
         source=trace(1).id,
     )
     made = Dataset(
-        name="mine",
+        name="mine/specialist",
         examples=(example,),
         steps=(Step(name="traces", kept=2),),
         dropped=(Dropped(trace=trace(2).id, step="exact duplicates", reason="stands twice"),),
@@ -107,7 +107,7 @@ def report(
         p=1.0,
     )
     made = Report(
-        name="mine",
+        name="mine/specialist",
         kind="label",
         dataset=of,
         adapter=adapter,

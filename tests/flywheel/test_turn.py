@@ -100,6 +100,15 @@ def weights(app: Path, adapter: object) -> bytes:
     return (path / "adapter_model.safetensors").read_bytes()
 
 
+def stricter_gate_compares_with_the_same_incumbent(app: Path, before: dict[str, object]) -> None:
+    file = app / "app.yml"
+    file.write_text(file.read_text().replace("minimum: 20", "minimum: 21"))
+    again = turned(app)
+    assert again is not None
+    assert again["adapter"] == before["adapter"]
+    assert not any(contestant == "incumbent" for _, contestant, _ in answers(app, again["report"]))
+
+
 def test_a_turn_killed_in_every_step_ends_with_the_same_result(tmp_path: Path) -> None:
     (tmp_path / "whole").mkdir()
     (tmp_path / "killed").mkdir()
@@ -116,6 +125,7 @@ def test_a_turn_killed_in_every_step_ends_with_the_same_result(tmp_path: Path) -
     assert weights(killed, result["adapter"]) == weights(whole, expected["adapter"])
     assert answers(killed, result["report"]) == answers(whole, expected["report"])
     assert turned(killed) == result
+    stricter_gate_compares_with_the_same_incumbent(killed, result)
     with open_store(killed / ".kickwheel") as store:
         moves = store.refs.history("app/specialist")
         assert len(moves) == 1
