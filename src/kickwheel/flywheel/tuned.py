@@ -72,6 +72,7 @@ async def _checked(dataset: Dataset, adapter: Adapter, folder: Path, base: Base)
             right=_right,
             served=served,
             unquantised=unquantised,
+            at_once=4,
         )
 
 

@@ -52,9 +52,10 @@ def packages() -> dict[str, str]:
     Raises:
         MissingExtra: one is not installed.
     """
-    # Waiting threads of GNU OpenMP spin; on a machine with anything else to do, a step then takes
-    # several times its time. Read once, when torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Waiting threads of GNU OpenMP spin for milliseconds; on a machine with anything else to do, a
+    # step then takes several times its time. A tenth of that is enough for a thread that is not
+    # held up. Read once, when torch is loaded.
+    os.environ.setdefault("GOMP_SPINCOUNT", "30000")
     try:
         import peft
         import safetensors

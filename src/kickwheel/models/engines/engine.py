@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 
 DEATHS, WITHIN_S = 5, 60.0
 """So many deaths in this time, and the engine is given up until the time has passed."""
-SMALL_BYTES = 512 << 20
-"""A base below this is written with by one thread where nobody says: a token takes so little that
-threads would wait for each other more than they compute."""
 BACK_OFF_S = 0.25
 """Before the start that follows on a second death; twice as long each further time."""
 _log = logging.getLogger("kickwheel.engine")
@@ -63,8 +60,6 @@ class Engine:
         self.base = base
         self.header = gguf.read_header(base.gguf)
         self.threads, self.parallel = threads or default_threads(), parallel
-        small = threads is None and base.gguf.stat().st_size < SMALL_BYTES
-        self._write_threads = 1 if small else self.threads
         known = self.header.context_length
         self.context = min(context, known) if known else context
         self.template = _template(self.header, base)
@@ -201,8 +196,7 @@ class Engine:
                 "adapters": [str(path) for path in adapters],
                 "context": self.context,
                 "parallel": self.parallel,
-                "read_threads": self.threads,
-                "write_threads": self._write_threads,
+                "threads": self.threads,
                 "gpu_layers": -1,
             }
         )
@@ -269,8 +263,7 @@ async def open_engine(
     """The base served by a process of its own, which ends with the block.
 
     Args:
-        threads: that compute; by default as many as there are cores for us, at most 8, of which
-            one writes with a small base.
+        threads: that compute; by default as many as there are cores for us, at most 8.
         context: tokens of one conversation, prompt and answer; at most what the model knows.
         parallel: conversations at once; further ones wait.
     Raises:

@@ -111,7 +111,7 @@ class Local(Part):
     """A ref such as `concierge/specialist`, which is followed: whatever was promoted last answers,
     the base alone where nothing was. Or the folder of an adapter."""
     threads: int | None = None
-    """Threads that compute; by default one for each core, of which one writes with a small base."""
+    """Threads that compute; by default one for each core."""
     context: int = 4096
     """Tokens of one conversation, prompt and answer."""
     parallel: int = 4

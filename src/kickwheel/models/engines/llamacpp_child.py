@@ -62,8 +62,8 @@ def _server(settings: dict[str, Any]) -> Any:
     params.ui = False
     params.n_ctx = settings["context"] * settings["parallel"]
     params.n_parallel = settings["parallel"]
-    params.cpuparams.n_threads = settings["write_threads"]
-    params.cpuparams_batch.n_threads = settings["read_threads"]
+    params.cpuparams.n_threads = settings["threads"]
+    params.cpuparams_batch.n_threads = settings["threads"]
     params.n_gpu_layers = settings["gpu_layers"]
     params.verbosity = 1
     # The first request warms up as well, and a new adapter is awaited.
