@@ -20,8 +20,8 @@ pytestmark = pytest.mark.slow
 
 SMALL = """
   curate: {test: 30}
-  tune: {epochs: 1, minutes: 30, prompt: none, keep_system: false}
-  gate: {metric: right, minimum: 20}
+  tune: {epochs: 3, minutes: 30, prompt: none, keep_system: false}
+  gate: {metric: right, kind: non-inferiority, margin: 0.2, minimum: 20}
 """
 
 RUN = """
