@@ -6,6 +6,7 @@ the file's own vocabulary; everything else goes through transformers' slower loa
 """
 
 import os
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,9 @@ def packages() -> dict[str, str]:
         import transformers
     except ImportError as error:
         raise MissingExtra("tuning", "tune") from error
+    # Its notes on what will be called differently one day are for us, not for who tunes.
+    transformers.logging.set_verbosity_error()
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(torch|transformers)\.")
     return {m.__name__: str(m.__version__) for m in (torch, transformers, peft, safetensors)}
 
 
