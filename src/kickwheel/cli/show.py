@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -88,8 +87,3 @@ def progress(title: str) -> Iterator[Progress]:
 
 def _is_number(cell: str) -> bool:
     return bool(cell) and cell.strip("%+-.,0123456789 s×[]–").strip() == ""
-
-
-def plain(value: Any) -> str:
-    """A short word for a value in a table."""
-    return "–" if value is None else str(value)

@@ -5,8 +5,16 @@ tune      Dataset → Adapter
 evaluate  Adapter → Report
 snapshot  Report → Snapshot
 gate      whether a Report is good enough for a promotion
-turn      all of it once, resumable at each step
-start     a project to begin with
 
-The steps know only records, never each other.
+The steps know only records, never each other. Around them:
+
+turn       all of it once, resumable at each step; each step alone
+tuned      an adapter, tuned and compared on the engine that will serve it
+contest    the specialist and what it competes with, on one engine
+learning   how much more training examples help
+promotion  a ref moves after the gate, and back
+traffic    traffic and feedback into an app's store
+why        from an example to its trace, and on to every adapter
+start      a project to begin with
+watch      who wants to see how far long work is
 """
