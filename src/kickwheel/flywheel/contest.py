@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from kickwheel.app import Evaluate
+from kickwheel.appfile import Evaluate
 from kickwheel.flywheel import evaluate as evaluating
 from kickwheel.flywheel.evaluate import Asking, Entrant, Opinion
 from kickwheel.models.catalog import Base
