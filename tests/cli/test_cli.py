@@ -36,6 +36,11 @@ def test_every_verb_has_help(verb: str) -> None:
     assert ended.stdout.startswith(f"Usage: kickwheel {verb}")
 
 
+@pytest.mark.parametrize("verb", sorted(VERBS.keys() - {"schema", "chat", "serve"}))
+def test_every_verb_that_ends_with_a_result_gives_it_as_json(verb: str) -> None:
+    assert "--json" in kickwheel(verb, "--help").stdout
+
+
 def test_a_mistyped_verb_is_told_with_the_nearest() -> None:
     ended = kickwheel("promte")
     assert ended.returncode == 2

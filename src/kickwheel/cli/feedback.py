@@ -5,6 +5,8 @@ from typing import Literal
 
 import click
 
+from kickwheel.cli.show import json_option, show_json
+
 
 @click.command()
 @click.argument("trace")
@@ -17,6 +19,7 @@ import click
 @click.option(
     "--app", type=click.Path(exists=True, path_type=Path), default=Path(), help="App of the trace."
 )
+@json_option
 def command(
     trace: str,
     verdict: Literal["good", "bad"],
@@ -24,9 +27,13 @@ def command(
     call: str | None,
     note: str,
     app: Path,
+    as_json: bool,
 ) -> None:
     """Say of TRACE (its id, or how it begins) whether the answer was good or bad."""
     from kickwheel.flywheel.traffic import feedback
 
     identity = feedback(trace, verdict, app=app, answer=answer, call=call, note=note)
+    if as_json:
+        show_json({"trace": identity, "verdict": verdict})
+        return
     click.echo(f"trace {identity[:12]}: {verdict}, noted")

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from kickwheel.cli.show import json_option, show_json
+
 
 @click.command()
 @click.argument("blueprint", required=False)
@@ -15,7 +17,8 @@ import click
 @click.option(
     "--into", type=click.Path(path_type=Path), help="Folder to make; by default named for it."
 )
-def command(blueprint: str | None, traffic: Path | None, into: Path | None) -> None:
+@json_option
+def command(blueprint: str | None, traffic: Path | None, into: Path | None, as_json: bool) -> None:
     """Make a project around BLUEPRINT, or around --traffic of your own.
 
     Without either it lists the blueprints.
@@ -23,9 +26,15 @@ def command(blueprint: str | None, traffic: Path | None, into: Path | None) -> N
     from kickwheel.flywheel.start import blueprints, init
 
     if blueprint is None and traffic is None:
+        if as_json:
+            show_json(blueprints())
+            return
         for name, about in blueprints().items():
             click.echo(f"{name:12} {about}")
         click.echo("\nkickwheel init NAME, or kickwheel init --traffic chats.jsonl")
         return
     folder = init(blueprint=blueprint, traffic=traffic, into=into)
+    if as_json:
+        show_json({"app": str(folder / "app.yml")})
+        return
     click.echo(f"{folder / 'app.yml'} is ready. Next:\n  kickwheel turn {folder}")
