@@ -10,6 +10,6 @@ A tool gets arguments and gives text; it knows neither agent nor model.
 New kind: one file here, one entry point in pyproject.toml, one page in docs/tools/.
 """
 
-from kickwheel.agents.tools.tool import InvalidArguments, Limits, Tool, Toolbox
+from kickwheel.agents.tools.tool import Effects, InvalidArguments, Limits, Tool, Toolbox, ToolPart
 
-__all__ = ["InvalidArguments", "Limits", "Tool", "Toolbox"]
+__all__ = ["Effects", "InvalidArguments", "Limits", "Tool", "ToolPart", "Toolbox"]

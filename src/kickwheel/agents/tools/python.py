@@ -22,27 +22,23 @@ from pydantic.errors import PydanticUserError
 from pydantic_core import PydanticUndefined, to_json
 
 from kickwheel.agents.tools.schema import inlined
-from kickwheel.agents.tools.tool import InvalidArguments, Limits, Tool, Toolbox
+from kickwheel.agents.tools.tool import InvalidArguments, Limits, Tool, Toolbox, ToolPart
 from kickwheel.core.errors import ToolError, UsageError
-from kickwheel.core.plugins import Context, Part, code
+from kickwheel.core.plugins import Context, code
 from kickwheel.records import ToolSpec
 
 
-class Python(Part):
+class Python(ToolPart):
     """Python functions; their signatures and docstrings are the schema."""
 
     functions: Annotated[tuple[str, ...], Field(min_length=1)]
     """The functions, each `package.module:name`, looked up in the app's folder first. Async ones
     are awaited, others run in a thread of their own."""
-    timeout_s: Annotated[float, Field(gt=0)] = 30.0
-    """Seconds until a call that has not come back counts as failed."""
-    result_chars: Annotated[int, Field(gt=0)] = 20_000
-    """Characters of a result at most; the rest is cut off."""
 
     @asynccontextmanager
     async def open(self, context: Context) -> AsyncGenerator[Toolbox]:
         """The functions as tools."""
-        limits = Limits(timeout_s=self.timeout_s, result_chars=self.result_chars)
+        limits = self.limits()
         yield [from_function(code(name, context.folder), limits) for name in self.functions]
 
 

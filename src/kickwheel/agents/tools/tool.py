@@ -2,10 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
+
+from pydantic import Field
 
 from kickwheel.core.errors import ToolError
+from kickwheel.core.plugins import Part
 from kickwheel.records import ToolSpec
+
+Effects = Literal["none", "repeatable", "once"]
+"""What a call does to the world. `none`: it only reads. `repeatable`: it changes something, but
+made twice it changes no more than made once. `once`: made twice it may do harm."""
 
 
 class InvalidArguments(ToolError):
@@ -14,12 +21,23 @@ class InvalidArguments(ToolError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one call may cost."""
+    """What one call may cost, and what it may do."""
 
     timeout_s: float = 30.0
     """Seconds until a call that has not come back counts as failed."""
     result_chars: int = 20_000
-    """Characters of a result at most; the rest is cut off, and the agent is told how much."""
+    """Characters of a result at most; the agent pages through the rest."""
+    effects: Effects = "once"
+    """Whether a call may be made again when it failed, or when the program died in it."""
+    tries: int = 3
+    """How often a failing call is made in all; only where its effects allow more than one."""
+    parallel: int | None = None
+    """Calls of the tool that run at once at most; further ones wait."""
+    confirm: bool = False
+    """Whether a person must say yes before each call."""
+    trusted: bool = False
+    """Whether its results may move an agent to calls with effects where the app forbids that to
+    untrusted ones."""
 
 
 class Tool(Protocol):
@@ -43,3 +61,37 @@ class Tool(Protocol):
 
 Toolbox = Sequence[Tool]
 """What a part of the shelf `tools` opens as."""
+
+
+class ToolPart(Part):
+    """The options that all kinds of tools share."""
+
+    timeout_s: Annotated[float, Field(gt=0)] = 30.0
+    """Seconds until a call that has not come back counts as failed."""
+    result_chars: Annotated[int, Field(gt=0)] = 20_000
+    """Characters of a result at most; the agent pages through the rest."""
+    effects: Effects | None = None
+    """What a call does to the world. `none`: it only reads. `repeatable`: made twice it changes no
+    more than made once. `once`: made twice it may do harm. By default what the kind knows of
+    itself, and `once` where it knows nothing."""
+    tries: Annotated[int, Field(ge=1, le=10)] = 3
+    """How often a failing call is made in all; calls with effects `once` are never made again."""
+    parallel: Annotated[int, Field(ge=1)] | None = None
+    """Calls that run at once at most; further ones wait."""
+    confirm: bool = False
+    """Whether a person must say yes before each call."""
+    trusted: bool = False
+    """Whether results may move an agent to calls with effects where the app forbids that to
+    untrusted ones."""
+
+    def limits(self, effects: Effects = "once") -> Limits:
+        """The limits of one tool of the box; `effects`: what the kind knows about it."""
+        return Limits(
+            timeout_s=self.timeout_s,
+            result_chars=self.result_chars,
+            effects=self.effects or effects,
+            tries=self.tries,
+            parallel=self.parallel,
+            confirm=self.confirm,
+            trusted=self.trusted,
+        )
