@@ -1,0 +1,96 @@
+"""What every memory can do, and several memories as one."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from kickwheel.agents.tools import Toolbox
+from kickwheel.models.chat import Model
+from kickwheel.records import Message, ToolSpec
+
+MARK = "[memory:"
+"""How each text begins that a memory put into a conversation: data about earlier turns, neither an
+instruction nor anything that anybody said now."""
+
+
+class Memory(Protocol):
+    """What an agent remembers."""
+
+    name: str
+    """Its name in the app file."""
+    window: bool
+    """Whether it cuts conversations to a budget: such a one comes last, behind those that add."""
+
+    @property
+    def tools(self) -> Toolbox:
+        """What the agent can look things up with; offered beside its own tools, and often none."""
+
+    async def before(
+        self,
+        messages: Sequence[Message],
+        *,
+        agent: str = "",
+        model: Model | None = None,
+        tools: Sequence[ToolSpec] = (),
+    ) -> tuple[Message, ...]:
+        """What the model is really asked with, in place of the conversation.
+
+        It may be called for every step of a run, with the conversation as it then is, originals
+        and all; the messages that it gave before are not to be handed in again.
+
+        Args:
+            messages: the conversation up to the question or the last tool's result, with the
+                agent's own instructions, oldest first.
+            agent: the agent's name, for facts that belong to it.
+            model: who will be asked; its own tokenizer counts, where it has one.
+            tools: what is offered to the model, which takes room too.
+        Raises:
+            ModelError: 400, the conversation cannot be made to fit; or the model that summarises
+                did not answer.
+        """
+
+    async def after(self, messages: Sequence[Message], answer: Message, *, agent: str = "") -> None:
+        """Keeps what is worth keeping of a finished run.
+
+        Args:
+            messages: the conversation as `before` was given it last, without what memories added.
+            answer: what the agent said in the end.
+        """
+
+
+class Together:
+    """Several memories as one: those that add come first, a window last."""
+
+    window = True
+
+    def __init__(self, memories: Sequence[Memory]) -> None:
+        self._memories = sorted(memories, key=lambda memory: memory.window)
+        self.name = ", ".join(memory.name for memory in memories)
+
+    @property
+    def tools(self) -> Toolbox:
+        """The tools of all."""
+        return [tool for memory in self._memories for tool in memory.tools]
+
+    async def before(
+        self,
+        messages: Sequence[Message],
+        *,
+        agent: str = "",
+        model: Model | None = None,
+        tools: Sequence[ToolSpec] = (),
+    ) -> tuple[Message, ...]:
+        """What the model is asked with after each has had its say; see `Memory.before`."""
+        sent = tuple(messages)
+        for memory in self._memories:
+            sent = await memory.before(sent, agent=agent, model=model, tools=tools)
+        return sent
+
+    async def after(self, messages: Sequence[Message], answer: Message, *, agent: str = "") -> None:
+        """Each keeps what it finds worth keeping; see `Memory.after`."""
+        for memory in self._memories:
+            await memory.after(messages, answer, agent=agent)
+
+
+def is_recalled(message: Message) -> bool:
+    """Whether a memory put the message there, or a tool of a memory gave it."""
+    return (message.content or "").lstrip().startswith(MARK)
