@@ -1,47 +1,18 @@
 """For whom an agent works right now, and under which key a call may be recognised.
 
-The front door sets the caller once a request; tools that act for a user ask here, so that nobody
-hands tokens through arguments, where a model could read them.
+Who the caller is stands in `models.caller`, since calls to models depend on it too; tools find
+both here.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 
-from pydantic import SecretStr
+from kickwheel.models.caller import NOBODY, Caller, acting_for, caller
 
+__all__ = ["NOBODY", "Caller", "acting_for", "call_key", "caller", "idempotency_key"]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
-    """Who asked."""
-
-    user: str = ""
-    """Stable name of the person or program; empty where nobody is known."""
-    tenant: str = ""
-    """Whose data may be seen and shared; empty where there is only one."""
-    token: SecretStr | None = None
-    """The caller's own bearer token, to be passed on to services that know it."""
-
-
-NOBODY = Caller()
-_caller: ContextVar[Caller] = ContextVar("kickwheel_caller", default=NOBODY)
 _key: ContextVar[str | None] = ContextVar("kickwheel_idempotency_key", default=None)
-
-
-def caller() -> Caller:
-    """For whom the work is done."""
-    return _caller.get()
-
-
-@contextmanager
-def acting_for(who: Caller) -> Iterator[None]:
-    """Everything inside is done for `who`."""
-    token = _caller.set(who)
-    try:
-        yield
-    finally:
-        _caller.reset(token)
 
 
 def idempotency_key() -> str | None:

@@ -1,0 +1,44 @@
+"""For whom the work is done right now.
+
+The front door sets the caller once a request. Tools that act for a user ask here, so that nobody
+hands tokens through arguments, where a model could read them; budgets and caches ask whose
+answer it is.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from pydantic import SecretStr
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who asked."""
+
+    user: str = ""
+    """Stable name of the person or program; empty where nobody is known."""
+    tenant: str = ""
+    """Whose data may be seen and shared; empty where there is only one."""
+    token: SecretStr | None = None
+    """The caller's own bearer token, to be passed on to services that know it."""
+
+
+NOBODY = Caller()
+_caller: ContextVar[Caller] = ContextVar("kickwheel_caller", default=NOBODY)
+
+
+def caller() -> Caller:
+    """For whom the work is done."""
+    return _caller.get()
+
+
+@contextmanager
+def acting_for(who: Caller) -> Iterator[None]:
+    """Everything inside is done for `who`."""
+    token = _caller.set(who)
+    try:
+        yield
+    finally:
+        _caller.reset(token)
