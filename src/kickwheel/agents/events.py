@@ -48,14 +48,37 @@ class Returned:
     its schema, so nothing was called."""
 
 
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Another agent goes on from here."""
+
+    agent: str
+    by: str
+    """Who chose it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A person is asked, and the run waits."""
+
+    question: str
+    choices: tuple[str, ...] = ()
+
+
+Why = Literal[
+    "answered", "calls", "length", "filtered", "steps", "time", "tokens", "cost", "waiting"
+]
+"""How a run ended. `answered`: the answer is complete. `calls`: the caller is asked to call its own
+tools. `length`: the model reached its limit of tokens. `filtered`: the model's provider withheld
+the answer. `steps`, `time`, `tokens`, `cost`: the agent's budget is used up, without an answer.
+`waiting`: a person is asked; the run goes on when they have answered."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
     """The end of the agent's work; always the last event, except after an exception."""
 
-    why: Literal["answered", "calls", "length", "filtered", "steps", "time"]
-    """`answered`: the answer is complete. `calls`: the caller is asked to call its own tools.
-    `length`: the model reached its limit of tokens. `filtered`: the model's provider withheld the
-    answer. `steps`, `time`: the agent's budget is used up, without an answer."""
+    why: Why
     answer: Message
     """What the agent said last; for `calls`, the calls of the caller's tools."""
     usage: Usage
@@ -63,10 +86,10 @@ class Finished:
     steps: int
     """Model calls that were made."""
     note: str = ""
-    """For `steps` and `time`: what was used up, and what to do."""
+    """Where a budget was used up: which, and what to do."""
 
 
-Event = Text | Called | Returned | Finished
+Event = Text | Called | Returned | Chosen | Asked | Finished
 
 
 class Agent(Protocol):
@@ -127,7 +150,13 @@ _REASONS: dict[str, FinishReason] = {
     "filtered": "content_filter",
     "steps": "length",
     "time": "length",
+    "tokens": "length",
+    "cost": "length",
+    "waiting": "stop",
 }
+
+SPENT = ("steps", "time", "tokens", "cost")
+"""The ends of a run whose budget is used up."""
 
 
 async def deltas(events: AsyncGenerator[Event], name: str) -> AsyncGenerator[Delta]:
@@ -143,7 +172,7 @@ async def deltas(events: AsyncGenerator[Event], name: str) -> AsyncGenerator[Del
                 case Called():
                     apart = True
                 case Finished():
-                    if event.why in ("steps", "time") and not said:
+                    if event.why in SPENT and not said:
                         raise ModelError(f"{name} {event.note}", status=504)
                     for index, call in enumerate(event.answer.tool_calls):
                         yield CallDelta(index, call.arguments, call.id, call.name)

@@ -10,170 +10,96 @@ a model that fails three times will not learn it the fourth, and an answer made 
 would look like a true one.
 """
 
-import asyncio
-import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AbstractContextManager, aclosing, asynccontextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from kickwheel.agents.events import (
-    Called,
-    Event,
-    Finished,
-    Returned,
-    Tell,
-    Text,
-    as_it_happens,
-    deltas,
-)
+from kickwheel.agents.delegate import as_tool
+from kickwheel.agents.events import Finished
 from kickwheel.agents.tools import Tool, Toolbox, calling
+from kickwheel.agents.work import AgentPart, Run, Worker
 from kickwheel.core.errors import ModelError, ToolError, UsageError
-from kickwheel.core.plugins import Context, Name, Part
-from kickwheel.models import observed
-from kickwheel.models.chat import ChatRequest, Collected, Completion, Delta, Model, TextDelta, Usage
-from kickwheel.records import Message, ToolCall, ToolSpec, genai
-from kickwheel.trace.record import OpenSpan, current, span
+from kickwheel.core.plugins import Context, Name
+from kickwheel.models.chat import Completion, Model
+from kickwheel.records import Message, ToolCall, ToolSpec
 
 INVALID_IN_A_ROW = 2
 """How often in a row a model is told that its calls cannot be made."""
 
 
-class ToolLoop(Part):
+class ToolLoop(AgentPart):
     """Calls tools, as the model asks for them, until the model answers."""
 
     model: Annotated[str, Name("models")]
     """Who decides what to call, and answers."""
     tools: Annotated[tuple[str, ...], Name("tools")] = ()
     """What it can do; all tools of each entry are offered."""
+    agents: Annotated[tuple[str, ...], Name("agents")] = ()
+    """Other agents, each offered as a tool that takes a task and gives an answer."""
     instructions: str | None = None
     """System message before each conversation."""
     answer: Literal["model", "result"] = "model"
     """Who has the last word. `model`: the model reads the tools' results and answers. `result`: the
     model must call, and the results are the answer as they are; for models that were tuned to
     write a call and nothing else."""
-    max_steps: Annotated[int, Field(gt=0)] = 8
-    """Calls of the model in one run at most."""
     max_tokens: Annotated[int, Field(gt=0)] | None = None
     """Tokens that the model may write in one step; by default what the model allows."""
-    timeout_s: Annotated[float, Field(gt=0)] = 120.0
-    """Seconds for a whole run."""
 
     @asynccontextmanager
     async def open(self, context: Context) -> AsyncGenerator["Loop"]:
         """The agent at work."""
-        boxes = {name: context.part("tools", name) for name in self.tools}
-        yield Loop(
-            context.name, context.part("models", self.model), _unpacked(context.name, boxes), self
-        )
+        boxes: dict[str, Toolbox] = {name: context.part("tools", name) for name in self.tools}
+        boxes |= {name: [as_tool(context.part("agents", name))] for name in self.agents}
+        model = context.part("models", self.model)
+        yield Loop(context.name, model, unpacked(context.name, boxes), self)
 
 
-class Loop:
-    """An agent that calls tools in a loop; see `agents.Agent`."""
+class Loop(Worker):
+    """An agent that calls tools in a loop."""
 
     def __init__(
         self, name: str, model: Model, tools: Mapping[str, Tool], options: ToolLoop
     ) -> None:
-        self.name = name
+        super().__init__(name, options)
         self._model = model
         self._tools = tools
-        self._options = options
+        self._loop = options
 
     @property
     def tools(self) -> tuple[ToolSpec, ...]:
         """What it offers to its model."""
         return tuple(tool.spec for tool in self._tools.values())
 
-    def run(
-        self, messages: Sequence[Message], request: ChatRequest | None = None
-    ) -> AsyncGenerator[Event]:
-        """What the agent does about the conversation, as it happens; see `Agent.run`."""
-        asked = replace(request or ChatRequest(messages=()), messages=tuple(messages))
-        return as_it_happens(lambda tell: self._work(asked, tell))
-
-    def stream(self, request: ChatRequest) -> AsyncGenerator[Delta]:
-        """The same as a model's answer; see `Agent.stream`."""
-        return deltas(self.run(request.messages, request), self.name)
-
-    async def _work(self, asked: ChatRequest, tell: Tell) -> None:
-        options = self._options
-        with _own_span(self.name) as noted:
-            noted.attributes[genai.OPERATION] = "invoke_agent"
-            noted.attributes[genai.AGENT_NAME] = self.name
-            noted.input = asked.messages
-            run = _Run(self._model, self._tools, options, asked, tell)
-            try:
-                async with asyncio.timeout(options.timeout_s) as clock:
-                    finished = await run.steps()
-            except TimeoutError:
-                if not clock.expired():
-                    raise
-                finished = run.ended(
-                    "time",
-                    note=f"found no answer within {options.timeout_s:g} s; "
-                    "give it more time with timeout_s",
-                )
-            noted.output = (finished.answer,)
-            noted.attributes[genai.INPUT_TOKENS] = finished.usage.prompt_tokens
-            noted.attributes[genai.OUTPUT_TOKENS] = finished.usage.output_tokens
-            noted.attributes[genai.FINISH_REASONS] = [finished.why]
-            tell(finished)
-
-
-@dataclass(slots=True)
-class _Run:
-    """One conversation on its way to an answer."""
-
-    model: Model
-    tools: Mapping[str, Tool]
-    options: ToolLoop
-    asked: ChatRequest
-    tell: Tell
-    usage: Usage = field(default_factory=Usage)
-    made: int = 0
-    """Model calls so far."""
-
-    def ended(
-        self,
-        why: Literal["answered", "calls", "length", "filtered", "steps", "time"],
-        answer: Message | None = None,
-        note: str = "",
-    ) -> Finished:
-        return Finished(
-            why=why,
-            answer=answer or Message(role="assistant"),
-            usage=self.usage,
-            steps=self.made,
-            note=note,
-        )
-
-    async def steps(self) -> Finished:
-        theirs = {tool.name for tool in self.asked.tools}
+    async def work(self, run: Run) -> Finished:
+        """Asks and calls until there is an answer."""
+        theirs = {tool.name for tool in run.asked.tools}
         # Where the caller brings a tool of the same name, it wants to make those calls itself.
-        own = {name: tool for name, tool in self.tools.items() if name not in theirs}
-        offered = (*self.asked.tools, *(tool.spec for tool in own.values()))
-        conversation = [*self._instructions(), *self.asked.messages]
-        invalid = 0
+        own = {name: tool for name, tool in self._tools.items() if name not in theirs}
+        offered = (*run.asked.tools, *(tool.spec for tool in own.values()))
+        conversation = [*self._instructions(), *run.asked.messages]
+        invalid = steps = 0
         told: list[calling.Result] = []
-        while self.made < self.options.max_steps:
-            answer = await self._ask(conversation, offered)
+        while True:
+            answer = await self._ask(run, conversation, offered, first=steps == 0)
+            steps += 1
             message = answer.message
             if answer.finish_reason in ("length", "content_filter"):
                 why: Literal["length", "filtered"] = (
                     "length" if answer.finish_reason == "length" else "filtered"
                 )
-                return self.ended(why, replace(message, tool_calls=()))
+                return run.ended(why, replace(message, tool_calls=()))
             if not message.tool_calls:
-                return self.ended("answered", message)
+                return run.ended("answered", message)
             message = _with_unique_ids(message, conversation)
             wanted = tuple(call for call in message.tool_calls if call.name in theirs)
             if wanted:
                 # Own calls of the same step wait: the caller sends no results of them along with
                 # its own, so the model will ask for them again.
-                return self.ended("calls", replace(message, tool_calls=wanted))
-            results = await self._call(own, message.tool_calls)
+                return run.ended("calls", replace(message, tool_calls=wanted))
+            results = await run.call(own, message.tool_calls)
             conversation.append(replace(message, tool_calls=_readable(message, results)))
             conversation += [
                 Message(role="tool", content=result.text, tool_call_id=call.id)
@@ -184,89 +110,60 @@ class _Run:
             invalid = invalid + 1 if wrong else 0
             if invalid > INVALID_IN_A_ROW:
                 raise ModelError(
-                    f"{self.model.name} wrote no call that can be made, {invalid} times in a row; "
+                    f"{self._model.name} wrote no call that can be made, {invalid} times in a row; "
                     f"the last time {wrong[-1]}"
                 )
-            if self.options.answer == "result" and not wrong:
-                return self._result(told)
-        return self.ended(
-            "steps",
-            note=f"found no answer in {self.made} steps; allow it more with max_steps",
-        )
+            if self._loop.answer == "result" and not wrong:
+                return _result(run, told)
 
     def _instructions(self) -> tuple[Message, ...]:
-        text = self.options.instructions
+        text = self._loop.instructions
         return (Message(role="system", content=text),) if text else ()
 
     async def _ask(
-        self, conversation: Sequence[Message], offered: tuple[ToolSpec, ...]
+        self,
+        run: Run,
+        conversation: Sequence[Message],
+        offered: tuple[ToolSpec, ...],
+        *,
+        first: bool,
     ) -> Completion:
-        """The model's next message; its text is told as it comes."""
-        limits = [n for n in (self.asked.max_tokens, self.options.max_tokens) if n is not None]
+        limits = [n for n in (run.asked.max_tokens, self._loop.max_tokens) if n is not None]
         request = replace(
-            self.asked,
+            run.asked,
             messages=tuple(conversation),
             tools=offered,
-            tool_choice=self._choice(offered),
+            tool_choice=self._choice(run.asked.tool_choice, offered, first=first),
             max_tokens=min(limits, default=None),
-            timeout_s=min(self.asked.timeout_s, self.options.timeout_s),
         )
-        self.made += 1
-        started = time.perf_counter()
-        collected = Collected()
-        async with aclosing(observed.stream(self.model, request)) as pieces:
-            async for piece in pieces:
-                collected.add(piece)
-                if isinstance(piece, TextDelta) and piece.text:
-                    self.tell(Text(piece.text))
-        completion = collected.completion(started)
-        self.usage = Usage(
-            prompt_tokens=self.usage.prompt_tokens + completion.usage.prompt_tokens,
-            output_tokens=self.usage.output_tokens + completion.usage.output_tokens,
-            cached_tokens=self.usage.cached_tokens + completion.usage.cached_tokens,
-            estimated=self.usage.estimated or completion.usage.estimated,
-        )
-        return completion
+        return await run.ask(self._model, request)
 
-    def _choice(self, offered: tuple[ToolSpec, ...]) -> str:
+    def _choice(self, asked: str, offered: tuple[ToolSpec, ...], *, first: bool) -> str:
         """What the model may do: what the caller said, but a call that it asked for is made once.
 
         With `answer: result` only a call can lead to an answer, so the model must make one.
         """
-        choice = self.asked.tool_choice
-        if choice == "none" or not offered:
-            return choice
-        free = "required" if self.options.answer == "result" else "auto"
-        return free if choice == "auto" or self.made > 0 else choice
-
-    async def _call(
-        self, own: Mapping[str, Tool], calls: Sequence[ToolCall]
-    ) -> list[calling.Result]:
-        """The results of all calls, made at once, in the order of the calls."""
-        for call in calls:
-            self.tell(Called(call))
-
-        async def one(call: ToolCall) -> calling.Result:
-            result = await calling.call(own, call)
-            self.tell(Returned(call, result.text, result.state))
-            return result
-
-        if len(calls) == 1:
-            return [await one(calls[0])]
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(call)) for call in calls]
-        return [task.result() for task in tasks]
-
-    def _result(self, told: Sequence[calling.Result]) -> Finished:
-        """The tools' own words as the answer."""
-        if all(result.state == "failed" for result in told):
-            raise ToolError("\n".join(result.text.removeprefix("error: ") for result in told))
-        text = "\n".join(result.text for result in told)
-        self.tell(Text(text))
-        return self.ended("answered", Message(role="assistant", content=text))
+        if asked == "none" or not offered:
+            return asked
+        free = "required" if self._loop.answer == "result" else "auto"
+        return free if asked == "auto" or not first else asked
 
 
-def _unpacked(agent: str, boxes: Mapping[str, Toolbox]) -> dict[str, Tool]:
+def _result(run: Run, told: Sequence[calling.Result]) -> Finished:
+    """The tools' own words as the answer."""
+    if all(result.state == "failed" for result in told):
+        raise ToolError("\n".join(result.text.removeprefix("error: ") for result in told))
+    text = "\n".join(result.text for result in told)
+    run.say(text)
+    return run.ended("answered", Message(role="assistant", content=text))
+
+
+def unpacked(agent: str, boxes: Mapping[str, Toolbox]) -> dict[str, Tool]:
+    """All tools of the boxes by name.
+
+    Raises:
+        UsageError: two boxes offer the same name.
+    """
     tools: dict[str, Tool] = {}
     origin: dict[str, str] = {}
     for box, content in boxes.items():
@@ -304,11 +201,3 @@ def _readable(message: Message, results: Sequence[calling.Result]) -> tuple[Tool
         replace(call, arguments="{}") if result.state == "invalid" and not result.json else call
         for call, result in zip(message.tool_calls, results, strict=True)
     )
-
-
-def _own_span(name: str) -> AbstractContextManager[OpenSpan]:
-    """The agent's span: the one that is open for it already, as at the root of a trace, or new."""
-    outer = current()
-    if outer is not None and outer.kind == "agent" and outer.name == name and not outer.input:
-        return nullcontext(outer)
-    return span("agent", name)

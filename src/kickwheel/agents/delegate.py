@@ -1,0 +1,45 @@
+"""An agent as a tool of another one: a task in, its answer out."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from kickwheel.agents.events import Agent
+from kickwheel.agents.tools import Limits, Tool
+from kickwheel.agents.work import Worker, answered, running
+from kickwheel.core.errors import ToolError
+from kickwheel.records import Message, ToolSpec
+
+_TASK = {
+    "type": "object",
+    "properties": {
+        "task": {
+            "type": "string",
+            "description": "What is to be done, with all that is needed to know for it.",
+        }
+    },
+    "required": ["task"],
+}
+
+
+def as_tool(agent: Agent) -> Tool:
+    """The agent as a tool; it sees the task, and nothing else of the conversation."""
+    return _Delegate(agent)
+
+
+class _Delegate:
+    # Its own steps are in the journal one by one, so that the call itself may be made again; and
+    # it has a deadline of its own.
+    limits = Limits(timeout_s=86_400.0, result_chars=100_000, effects="none", tries=1, trusted=True)
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        description = agent.description if isinstance(agent, Worker) else ""
+        self.spec = ToolSpec(name=agent.name, description=description, parameters=_TASK)
+
+    async def call(self, arguments: Mapping[str, Any]) -> str:
+        run = running()
+        if run is None:
+            raise ToolError(f"{self._agent.name} works for agents only")
+        task = Message(role="user", content=arguments["task"])
+        finished = await run.hand(self._agent, [task])
+        return answered(self._agent.name, finished).content or ""

@@ -1,0 +1,371 @@
+"""One run of an agent: what every kind works with, and all that kinds share.
+
+    Worker.run ─▶ a task with a span, a deadline, a budget ─▶ work(run) of the kind ─▶ Finished
+
+A kind says what it does with a `Run`: ask a model, call tools, hand over to another agent, do
+several of these at once. Each of them is a step of a durable run, an entry in the trace, a charge
+on the budgets of this agent and of all that it works for, and events for whoever reads along.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, aclosing, nullcontext
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from kickwheel.agents.durable import Waiting, steps
+from kickwheel.agents.events import (
+    SPENT,
+    Agent,
+    Called,
+    Event,
+    Finished,
+    Returned,
+    Tell,
+    Text,
+    Why,
+    as_it_happens,
+    deltas,
+)
+from kickwheel.agents.tools import Limits, Tool, calling
+from kickwheel.core.errors import ModelError
+from kickwheel.core.plugins import Part
+from kickwheel.models import observed
+from kickwheel.models.chat import ChatRequest, Collected, Completion, Delta, Model, TextDelta, Usage
+from kickwheel.records import Message, ToolCall, genai
+from kickwheel.trace.record import OpenSpan, current, span
+
+T = TypeVar("T")
+
+
+class Budget(BaseModel):
+    """What one run may use up, its own agents' share included."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    tokens: Annotated[int, Field(gt=0)] | None = None
+    """Tokens read and written in all model calls together."""
+    cost_usd: Annotated[float, Field(gt=0)] | None = None
+    """US dollars, where the models' prices are known."""
+
+
+class AgentPart(Part):
+    """The options that all kinds of agents share."""
+
+    description: str = ""
+    """What it is good at: told to whoever may choose it."""
+    max_steps: Annotated[int, Field(gt=0)] = 8
+    """Calls of models in one run at most, those of the agents that it hands work to included."""
+    timeout_s: Annotated[float, Field(gt=0)] = 120.0
+    """Seconds for a whole run; waiting for a person does not count."""
+    budget: Budget = Budget()
+    """What else a run may use up."""
+
+
+class Spent(Exception):
+    """A budget is used up; ends the run that it belongs to."""
+
+    def __init__(self, run: "Run", why: Why, note: str) -> None:
+        super().__init__(note)
+        self.run, self.why, self.note = run, why, note
+
+
+@dataclass(slots=True)
+class Run:
+    """One conversation on its way to an answer."""
+
+    name: str
+    """The agent's."""
+    asked: ChatRequest
+    """What the caller asked for."""
+    tell: Tell
+    options: AgentPart
+    outer: "Run | None" = None
+    """The run that handed this work over."""
+    usage: Usage = field(default_factory=Usage)
+    made: int = 0
+    """Model calls so far."""
+    cost_usd: float = 0.0
+
+    async def ask(self, model: Model, request: ChatRequest, *, aloud: bool = True) -> Completion:
+        """What the model answers; a step of the run.
+
+        Args:
+            aloud: whether its text is part of what the agent says, told piece by piece.
+        Raises:
+            ModelError: the model did not answer.
+            Spent: a budget was used up before.
+        """
+        self._begin()
+        request = replace(request, timeout_s=min(request.timeout_s, self.options.timeout_s))
+        told = False
+
+        async def do() -> Completion:
+            nonlocal told
+            told = True
+            started = time.perf_counter()
+            collected = Collected()
+            async with aclosing(observed.stream(model, request)) as pieces:
+                async for piece in pieces:
+                    collected.add(piece)
+                    if aloud and isinstance(piece, TextDelta) and piece.text:
+                        self.tell(Text(piece.text))
+            return collected.completion(started)
+
+        completion = await steps().step(f"model {model.name}", request, do, Completion)
+        if aloud and not told and completion.message.content:
+            self.tell(Text(completion.message.content))
+        self._charge(completion.usage, observed.cost_usd(model, completion.usage) or 0.0)
+        return completion
+
+    async def call(
+        self, tools: Mapping[str, Tool], calls: Sequence[ToolCall]
+    ) -> list[calling.Result]:
+        """The results of all calls, made at once, in the order of the calls; each is a step."""
+        for call in calls:
+            self.tell(Called(call))
+
+        async def one(call: ToolCall) -> calling.Result:
+            tool = tools.get(call.name)
+            limits: Limits | None = getattr(tool, "limits", None)
+            result = await steps().step(
+                f"tool {call.name}",
+                (call.name, call.arguments),
+                lambda: calling.call(tools, call),
+                calling.Result,
+                effects=(limits or Limits()).effects,
+            )
+            self.tell(Returned(call, result.text, result.state))
+            return result
+
+        if len(calls) == 1:
+            return [await one(calls[0])]
+        return await together([lambda call=call: one(call) for call in calls])  # type: ignore[misc]
+
+    async def hand(
+        self,
+        agent: Agent,
+        messages: Sequence[Message],
+        request: ChatRequest | None = None,
+        *,
+        aloud: bool = False,
+    ) -> Finished:
+        """What another agent, or a model, makes of the conversation; a step of the run.
+
+        Its tool calls are told as they happen, its words only `aloud`.
+
+        Args:
+            request: what else it is asked for: tools of the caller, limits.
+        """
+        told = False
+
+        async def do() -> Finished:
+            nonlocal told
+            told = True
+            run = getattr(agent, "run", None)
+            if run is None:
+                asked = replace(request or ChatRequest(messages=()), messages=tuple(messages))
+                return await self._as_agent(agent, asked, aloud)
+            async with aclosing(run(messages, request)) as events:
+                async for event in events:
+                    if isinstance(event, Finished):
+                        return event
+                    if aloud or not isinstance(event, Text):
+                        self.tell(event)
+            raise AssertionError("the last event of an agent is Finished")
+
+        finished = await steps().step(f"agent {agent.name}", tuple(messages), do, Finished)
+        if aloud and not told and finished.answer.content:
+            self.tell(Text(finished.answer.content))
+        return finished
+
+    async def step(
+        self, name: str, arguments: Any, do: Callable[[], Awaitable[T]], kind: type[T]
+    ) -> T:
+        """The result of `do`, whose own steps lie below this one: for branches that run at once.
+
+        Args:
+            arguments: all that the result depends on, as records or plain values.
+            kind: type of the result, a record or plain value.
+        """
+        return await steps().step(name, arguments, do, kind)
+
+    def say(self, text: str) -> None:
+        """Tells text that no model wrote in this run as part of the answer."""
+        if text:
+            self.tell(Text(text))
+
+    def ended(self, why: Why, answer: Message | None = None, note: str = "") -> Finished:
+        """The end of the run."""
+        return Finished(
+            why=why,
+            answer=answer or Message(role="assistant"),
+            usage=self.usage,
+            steps=self.made,
+            note=note,
+        )
+
+    async def _as_agent(self, model: Model, asked: ChatRequest, aloud: bool) -> Finished:
+        answer = await self.ask(model, asked, aloud=aloud)
+        return Finished(
+            why=_WHY[answer.finish_reason], answer=answer.message, usage=answer.usage, steps=1
+        )
+
+    def _begin(self) -> None:
+        """Counts a model call, where all whom it is made for can afford it."""
+        for run in self._all():
+            why = run._spent()
+            if why is not None:
+                raise why
+        for run in self._all():
+            run.made += 1
+
+    def _spent(self) -> Spent | None:
+        options, budget = self.options, self.options.budget
+        if self.made >= options.max_steps:
+            note = f"found no answer in {self.made} steps; allow it more with max_steps"
+            return Spent(self, "steps", note)
+        tokens = self.usage.prompt_tokens + self.usage.output_tokens
+        if budget.tokens is not None and tokens >= budget.tokens:
+            note = f"used up its {budget.tokens:,} tokens; allow it more with budget.tokens"
+            return Spent(self, "tokens", note)
+        if budget.cost_usd is not None and self.cost_usd >= budget.cost_usd:
+            note = f"used up its {budget.cost_usd:g} dollars; allow it more with budget.cost_usd"
+            return Spent(self, "cost", note)
+        return None
+
+    def _charge(self, usage: Usage, cost_usd: float) -> None:
+        for run in self._all():
+            run.usage = run.usage + usage
+            run.cost_usd += cost_usd
+
+    def _all(self) -> Iterator["Run"]:
+        """This run and all that it works for."""
+        run: Run | None = self
+        while run is not None:
+            yield run
+            run = run.outer
+
+
+_WHY: dict[str, Why] = {
+    "stop": "answered",
+    "tool_calls": "calls",
+    "length": "length",
+    "content_filter": "filtered",
+}
+
+_running: ContextVar[Run | None] = ContextVar("kickwheel_run", default=None)
+
+
+def running() -> Run | None:
+    """The innermost run that goes on here."""
+    return _running.get()
+
+
+class Worker:
+    """What all agents share; a kind says what it does in `work`. See `events.Agent`."""
+
+    def __init__(self, name: str, options: AgentPart) -> None:
+        self.name = name
+        self.description = options.description
+        self._options = options
+
+    async def work(self, run: Run) -> Finished:
+        """What this kind does about `run.asked`.
+
+        Raises:
+            ModelError: a model did not answer, or not in a way that can be used.
+            ToolError: a tool whose result should have been the answer failed.
+        """
+        raise NotImplementedError
+
+    def run(
+        self, messages: Sequence[Message], request: ChatRequest | None = None
+    ) -> AsyncGenerator[Event]:
+        """What the agent does about the conversation, as it happens; see `events.Agent.run`."""
+        asked = replace(request or ChatRequest(messages=()), messages=tuple(messages))
+        return as_it_happens(lambda tell: self._noted(asked, tell))
+
+    def stream(self, request: ChatRequest) -> AsyncGenerator[Delta]:
+        """The same as a model's answer; see `events.Agent.stream`."""
+        return deltas(self.run(request.messages, request), self.name)
+
+    async def _noted(self, asked: ChatRequest, tell: Tell) -> None:
+        with _own_span(self.name) as noted:
+            noted.attributes[genai.OPERATION] = "invoke_agent"
+            noted.attributes[genai.AGENT_NAME] = self.name
+            noted.input = asked.messages
+            run = Run(self.name, asked, tell, self._options, running())
+            _running.set(run)
+            finished = await self._within(run)
+            noted.output = (finished.answer,)
+            noted.attributes[genai.INPUT_TOKENS] = finished.usage.prompt_tokens
+            noted.attributes[genai.OUTPUT_TOKENS] = finished.usage.output_tokens
+            noted.attributes[genai.FINISH_REASONS] = [finished.why]
+            tell(finished)
+
+    async def _within(self, run: Run) -> Finished:
+        """The end of the work, or of its time or budget."""
+        try:
+            async with asyncio.timeout(self._options.timeout_s) as clock:
+                return await self.work(run)
+        except TimeoutError:
+            if not clock.expired():
+                raise
+            seconds = self._options.timeout_s
+            note = f"found no answer within {seconds:g} s; give it more time with timeout_s"
+            return run.ended("time", note=note)
+        except Spent as spent:
+            if spent.run is not run:
+                raise
+            return run.ended(spent.why, note=spent.note)
+
+
+async def together(works: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
+    """The results of all works, done at once, in their order; each should be one step of the run.
+
+    One that fails ends the others. One that waits for a person does not: the others go on to
+    their own end first, so that nothing stops half done.
+    """
+
+    async def one(work: Callable[[], Awaitable[T]]) -> T:
+        return await work()
+
+    tasks = [asyncio.create_task(one(work)) for work in works]
+    try:
+        pending = set(tasks)
+        while pending:
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_EXCEPTION)
+            failed = [e for t in done if (e := t.exception()) and not isinstance(e, Waiting)]
+            if failed:
+                raise failed[0]
+        return [task.result() for task in tasks]
+    finally:
+        left = {task for task in tasks if not task.done()}
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left)
+
+
+def answered(agent: str, finished: Finished) -> Message:
+    """The answer of an agent that another one works with.
+
+    Raises:
+        ModelError: there is none; the text says why.
+    """
+    if finished.why in SPENT and not finished.answer.content:
+        raise ModelError(f"{agent} {finished.note}", status=504)
+    return finished.answer
+
+
+def _own_span(name: str) -> AbstractContextManager[OpenSpan]:
+    """The agent's span: the one that is open for it already, as at the root of a trace, or new."""
+    outer = current()
+    if outer is not None and outer.kind == "agent" and outer.name == name and not outer.input:
+        return nullcontext(outer)
+    return span("agent", name)
