@@ -84,6 +84,16 @@ class ModelError(KickwheelError):
 class ToolError(KickwheelError):
     """A tool failed."""
 
+    def __init__(
+        self, text: str = "", *, lasting: bool = False, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(text)
+        self.lasting = lasting
+        """Whether the same call would fail again, as one for what does not exist: it is not
+        repeated, and says nothing against the tool."""
+        self.retry_after_s = retry_after_s
+        """Seconds after which the tool wants to be called again, where it said so."""
+
 
 class NotPromoted(KickwheelError):
     """The gate said no; nothing was changed."""

@@ -1,11 +1,12 @@
 """What a tool is: arguments in, text out; it knows neither agent nor model."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
+from kickwheel.agents.tools.breaker import Breaker
 from kickwheel.core.errors import ToolError
 from kickwheel.core.plugins import Part
 from kickwheel.records import ToolSpec
@@ -35,9 +36,12 @@ class Limits:
     """Calls of the tool that run at once at most; further ones wait."""
     confirm: bool = False
     """Whether a person must say yes before each call."""
-    trusted: bool = False
+    trusted: bool | None = None
     """Whether its results may move an agent to calls with effects where the app forbids that to
-    untrusted ones."""
+    untrusted ones. `False` also marks them as data where a model reads them; `None`, where nobody
+    said, does not."""
+    breaker: Breaker | None = field(default=None, compare=False, repr=False)
+    """What the tools of one box share, since they fail together; by default each has its own."""
 
 
 class Tool(Protocol):
@@ -81,8 +85,9 @@ class ToolPart(Part):
     confirm: bool = False
     """Whether a person must say yes before each call."""
     trusted: bool = False
-    """Whether results may move an agent to calls with effects where the app forbids that to
-    untrusted ones."""
+    """Whether somebody vouches for the results. Untrusted ones are marked as data where a model
+    reads them, and may not move an agent to calls with effects where the app forbids that."""
+    _breaker: Breaker = PrivateAttr(default_factory=Breaker)
 
     def limits(self, effects: Effects = "once") -> Limits:
         """The limits of one tool of the box; `effects`: what the kind knows about it."""
@@ -94,4 +99,5 @@ class ToolPart(Part):
             parallel=self.parallel,
             confirm=self.confirm,
             trusted=self.trusted,
+            breaker=self._breaker,
         )
