@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 
 from kickwheel.agents.ask import Answered, ask
 from kickwheel.agents.events import Event
-from kickwheel.appfile import AppFile, Flywheel
+from kickwheel.appfile import AppFile, Flywheel, check_loop
 from kickwheel.core.config import Document, check, read_yaml
 from kickwheel.core.errors import ConfigError, KickwheelError, Mistake, UsageError
 from kickwheel.core.files import home
@@ -153,7 +153,8 @@ def check_app(path: Path) -> Plan:
                 if part is not None:
                     parts[shelf, str(name)] = part
     _check_names(document, parts, mistakes)
-    _check_flywheel(document, mistakes)
+    _check_circles(document, parts, mistakes)
+    check_loop(document, mistakes)
     if mistakes or config is None:
         raise ConfigError(sorted(mistakes, key=lambda m: (m.line, m.column)))
     file = document.file.resolve()
@@ -262,7 +263,11 @@ def _part(
     except UsageError as error:
         mistakes.append(document.mistake((*where, "kind"), str(error)))
         return None
-    return check(document, where, options, kind, mistakes)
+    part = check(document, where, options, kind, mistakes)
+    if part is not None:
+        for key, wrong in part.mistakes(document.file.parent):
+            mistakes.append(document.mistake((*where, key), wrong))
+    return part
 
 
 def needs(part: Part) -> list[tuple[tuple[str | int, ...], str, str]]:
@@ -291,48 +296,37 @@ def _check_names(
                 mistakes.append(document.mistake((shelf, name, *key), what))
 
 
-def _check_flywheel(document: Document, mistakes: list[Mistake]) -> None:
-    loop = document.data.get("flywheel")
-    if not isinstance(loop, Mapping):
-        return
-    judging = loop.get("evaluate")
-    judge = judging.get("judge") if isinstance(judging, Mapping) else None
-    for key, shelf, wanted in (
-        (("model",), "models", loop.get("model")),
-        (("agent",), "agents", loop.get("agent")),
-        (("evaluate", "judge"), "models", judge),
-    ):
-        named = document.data.get(shelf) or {}
-        if isinstance(wanted, str) and wanted not in named:
-            what = f'no {shelf[:-1]} named "{wanted}". {nearest(wanted, named)}'
-            mistakes.append(document.mistake(("flywheel", *key), what))
-    for position, entry in enumerate(loop.get("traffic") or ()):
-        if not (":" in str(entry) or (document.file.parent / str(entry)).exists()):
-            what = f"there is no file {document.file.parent / str(entry)}"
-            mistakes.append(document.mistake(("flywheel", "traffic", position), what))
-    name = str(loop.get("model"))
-    model = (document.data.get("models") or {}).get(name)
-    told = any(m.where.startswith(f"models.{name}") for m in mistakes)
-    if isinstance(model, Mapping) and not model.get("adapter") and not told:
-        what = f'has no "adapter": name the ref that a promotion moves, like app/{name}'
-        mistakes.append(document.mistake(("models", name), what))
+def _check_circles(
+    document: Document, parts: Mapping[tuple[str, str], Part], mistakes: list[Mistake]
+) -> None:
+    done: set[tuple[str, str]] = set()
+
+    def visit(key: tuple[str, str], way: tuple[tuple[str, str], ...]) -> None:
+        way = (*way, key)
+        for where, shelf, name in needs(parts[key]):
+            other = shelf, name
+            if other in way:
+                circle = " → ".join(f"{s}.{n}" for s, n in [*way[way.index(other) :], other])
+                what = f"parts need each other in a circle: {circle}"
+                mistakes.append(document.mistake((*key, *where), what))
+            elif other in parts and other not in done:
+                visit(other, way)
+        done.add(key)
+
+    for key in parts:
+        if key not in done:
+            visit(key, ())
 
 
 def _order(plan: Plan, only: Collection[str] | None) -> list[tuple[str, str]]:
     """Parts in the order to open: what a part needs comes before it."""
     ordered: list[tuple[str, str]] = []
-    opening: list[tuple[str, str]] = []
 
     def visit(key: tuple[str, str]) -> None:
         if key in ordered:
             return
-        if key in opening:
-            circle = " → ".join(f"{s}.{n}" for s, n in [*opening, key])
-            raise UsageError(f"{plan.file}: parts need each other in a circle: {circle}")
-        opening.append(key)
         for _, shelf, name in needs(plan.parts[key]):
             visit((shelf, name))
-        opening.pop()
         ordered.append(key)
 
     wanted = [k for k in plan.parts if only is None or (k[0] != "tools" and k[1] in only)]

@@ -3,15 +3,19 @@
 Docstrings here are the file's documentation: they stand in its JSON Schema and in its errors.
 """
 
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-from kickwheel.core.config import key_from
-from kickwheel.core.errors import UsageError
+from kickwheel.core.config import Document, key_from
+from kickwheel.core.errors import DataError, Mistake, UsageError
+from kickwheel.core.plugins import nearest
+from kickwheel.trace import chatlog
 
 
 class Section(BaseModel):
@@ -114,8 +118,8 @@ class Gate(Section):
     """Confidence of the interval."""
     minimum: Annotated[int, Field(ge=1)] = 50
     """Test questions at least."""
-    against: str = "best"
-    """A contestant's name, or `best`: the incumbent where there is one, else the best baseline."""
+    against: Literal["best", "full-prompt", "few-shot", "specialist-free", "incumbent"] = "best"
+    """Who must be beaten; `best`: the incumbent where there is one, else the best baseline."""
 
     @model_validator(mode="after")
     def _margin_of_non_inferiority(self) -> "Gate":
@@ -167,3 +171,85 @@ class AppFile(Section):
     flywheel: Flywheel | None = None
     store: Path = Path(".kickwheel")
     """Folder of traces, datasets, adapters and reports; relative to the file."""
+
+
+FITS = {
+    "right_call": "call",
+    "right_tool": "call",
+    "fields": "json",
+    "similarity": "text",
+    "judge": "text",
+}
+"""Metrics that only answers of one kind have."""
+LOOKED_AT = 100
+"""Lines of declared traffic that are looked at to know the kind of its answers."""
+
+
+def check_loop(document: Document, mistakes: list[Mistake]) -> None:
+    """Adds what is wrong with the file's flywheel beside its types: names that name nothing,
+    traffic that is not there, a metric that the traffic's answers do not have."""
+    loop = document.data.get("flywheel")
+    if not isinstance(loop, Mapping):
+        return
+    judging = loop.get("evaluate")
+    judge = judging.get("judge") if isinstance(judging, Mapping) else None
+    for key, shelf, wanted in (
+        (("model",), "models", loop.get("model")),
+        (("agent",), "agents", loop.get("agent")),
+        (("evaluate", "judge"), "models", judge),
+    ):
+        named = document.data.get(shelf) or {}
+        if isinstance(wanted, str) and wanted not in named:
+            what = f'no {shelf[:-1]} named "{wanted}". {nearest(wanted, named)}'
+            mistakes.append(document.mistake(("flywheel", *key), what))
+    files = []
+    traffic = loop.get("traffic")
+    for position, entry in enumerate(traffic if isinstance(traffic, list) else ()):
+        file = document.file.parent / str(entry)
+        if file.is_file():
+            files.append(file)
+        elif ":" not in str(entry):
+            what = f"there is no file {file}"
+            mistakes.append(document.mistake(("flywheel", "traffic", position), what))
+    name = str(loop.get("model"))
+    model = (document.data.get("models") or {}).get(name)
+    told = any(m.where.startswith(f"models.{name}") for m in mistakes)
+    if isinstance(model, Mapping) and not model.get("adapter") and not told:
+        what = f'has no "adapter": name the ref that a promotion moves, like app/{name}'
+        mistakes.append(document.mistake(("models", name), what))
+    for key, what in _unmeasured(loop, files):
+        mistakes.append(document.mistake(("flywheel", "gate", key), what))
+
+
+def _unmeasured(loop: Mapping[str, Any], files: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    """Keys of the gate that ask for what no report on this traffic will measure, and why."""
+    gate, measured = loop.get("gate"), loop.get("evaluate")
+    gate = gate if isinstance(gate, Mapping) else {}
+    measured = measured if isinstance(measured, Mapping) else {}
+    if gate.get("against") == "full-prompt" and measured.get("full_prompt") == 0:
+        yield "against", "full-prompt is not asked: evaluate.full_prompt is 0"
+    metric = str(gate.get("metric"))
+    if metric == "judge" and not measured.get("judge"):
+        yield "metric", "judge needs a model that judges: name it in evaluate.judge"
+    found = {kind for file in files for kind in _kinds(file)} if metric in FITS else set()
+    # A dataset has the kind of most of its answers, which shows from here where all are alike.
+    if len(found) == 1 and FITS[metric] not in found:
+        (kind,) = found
+        answers = {"call": "calls", "json": "JSON", "text": "labels or text"}[kind]
+        yield "metric", f'the answers of {files[0].name} are {answers}, which have no "{metric}"'
+
+
+def _kinds(traffic: Path) -> Iterator[Literal["call", "json", "text"]]:
+    """The kinds of the file's first answers, as curation would tell them."""
+    try:
+        for answer in islice(chatlog.answers(traffic), LOOKED_AT):
+            if answer.tool_calls:
+                yield "call"
+                continue
+            try:
+                value = json.loads(answer.content or "")
+            except ValueError:
+                value = None
+            yield "json" if isinstance(value, dict | list) else "text"
+    except DataError:
+        return

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.flywheel import made
+from tests.support_tickets import tickets
 
 from kickwheel.cli import VERBS
 
@@ -79,6 +80,19 @@ def test_traffic_comes_in_and_is_said_of_and_asked_for_by_json(tmp_path: Path) -
     assert said.returncode == 0, said.stderr
     way = json.loads(kickwheel("why", trace.id[:8], "--json", cwd=tmp_path).stdout)
     assert way["trace"]["feedback"][0]["answer"]["content"] == "hello"
+
+
+def test_broken_lines_of_declared_traffic_are_counted_wherever_it_comes_in(tmp_path: Path) -> None:
+    app = made.app(tmp_path)
+    (app / "app.yml").write_text(made.APP.rstrip()[:-1] + ", traffic: [chats.jsonl]}")
+    lines = [json.dumps(line) for line in tickets(40)]
+    (app / "chats.jsonl").write_text("\n".join([*lines, '{"messages": []}']) + "\n")
+    ended = kickwheel("curate", str(app))
+    assert ended.returncode == 0, ended.stderr
+    told = next(line for line in ended.stderr.splitlines() if line.startswith("import"))
+    assert "40 new traces from chats.jsonl; 1 of 41 lines are broken, kept in " in told
+    aside = Path(told.rpartition(" ")[2])
+    assert json.loads(aside.read_text())["line"] == 41
 
 
 def test_two_turns_at_once_on_one_store_are_refused(tmp_path: Path) -> None:

@@ -1,5 +1,8 @@
 """Mistakes in an app file: all at once, each with line, column and the nearest right name."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +11,15 @@ from hypothesis import strategies as st
 
 from kickwheel.app import check_app
 from kickwheel.core.errors import ConfigError, Mistake
+
+CIRCLES = """
+from typing import Annotated
+from kickwheel import Part
+from kickwheel.core.plugins import Name
+
+class Over(Part):
+    model: Annotated[str, Name("models")]
+"""
 
 
 def mistakes_of(file: Path) -> tuple[Mistake, ...]:
@@ -64,10 +76,110 @@ def test_all_mistakes_are_told_at_once_with_line_and_column(tmp_path: Path) -> N
         ("models: {m: {kind: 'json:JSONDecoder'}}", "no subclass of kickwheel.Part"),
         ("flywheel: {model: m, training_type: sft}", "finetuning_type: lora"),
         ("flywheel: {training_type: lora}", '"model" is missing'),
+        ("flywheel: {model: m, gate: {against: fewshot}}", 'Did you mean "few-shot"?'),
+        ("flywheel: {model: m, gate: {metric: judge}}", "needs a model that judges"),
+        (
+            "flywheel: {model: m, gate: {against: full-prompt}, evaluate: {full_prompt: 0}}",
+            "full-prompt is not asked",
+        ),
     ],
 )
 def test_each_kind_of_mistake_says_what_to_do(tmp_path: Path, text: str, says: str) -> None:
     assert says in "\n".join(told(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("base", "says"),
+    [
+        ("smollm2-135", 'app.yml:2:20: models.m.base: no base "smollm2-135". Did you mean'),
+        ("models/tiny.guf", 'no such file or folder. Did you mean "models/tiny.gguf"?'),
+        ("nowhere/at/all", "no such file or folder."),
+        ("hf:nobody", "app.yml:2:20: models.m.base: hf:nobody: a model of the hub is"),
+    ],
+)
+def test_a_base_that_does_not_exist_is_told_where_it_stands(
+    tmp_path: Path, base: str, says: str
+) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "tiny.gguf").touch()
+    (line,) = told(tmp_path, f"models:\n  m: {{kind: local, base: {base!r}}}\n")
+    assert says in line
+
+
+def test_what_only_the_disk_knows_of_a_vllm_base_is_told_too(tmp_path: Path) -> None:
+    first, second = told(
+        tmp_path,
+        "models:\n  a: {kind: vllm}\n  b: {kind: vllm, base: hf:a/b}\n"
+        "  c: {kind: vllm, base: ./c}\n",
+    )
+    assert "app.yml:2:3: models.a.base: vllm needs `base`: to start a server" in first
+    assert "app.yml:4:19: models.c.base: " in second
+
+
+def test_looking_for_a_base_imports_nothing_heavy(tmp_path: Path) -> None:
+    (tmp_path / "app.yml").write_text("models: {m: {kind: local, base: hf:some/model}}")
+    program = (
+        "import sys, pathlib; from kickwheel import check_app\n"
+        f"check_app(pathlib.Path({str(tmp_path)!r}))\n"
+        "print(sorted({'torch', 'transformers', 'gguf', 'numpy', 'huggingface_hub', 'xllamacpp'}"
+        " & set(sys.modules)))"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ended.stdout.strip() == "[]", ended.stderr
+
+
+def test_parts_that_need_each_other_are_told_once_with_their_way(tmp_path: Path) -> None:
+    (tmp_path / "circles.py").write_text(CIRCLES)
+    (line,) = told(
+        tmp_path,
+        "models:\n"
+        "  a: {kind: 'circles:Over', model: b}\n"
+        "  b: {kind: 'circles:Over', model: c}\n"
+        "  c: {kind: 'circles:Over', model: b}\n"
+        "  d: {kind: 'circles:Over', model: a}\n",
+    )
+    assert line == (
+        "app.yml:4:29: models.c.model: parts need each other in a circle: "
+        "models.b → models.c → models.b"
+    )
+
+
+LOOP = """
+models: {m: {kind: local, adapter: a/b}}
+flywheel:
+  model: m
+  traffic: [chats.jsonl]
+  gate: {metric: METRIC}
+"""
+
+
+@pytest.mark.parametrize(
+    ("answer", "metric", "says"),
+    [
+        ("spam", "right_tool", 'the answers of chats.jsonl are labels or text, which have no "'),
+        ('{"a": 1}', "right_call", 'are JSON, which have no "right_call"'),
+        ("spam", "right", None),
+        ('{"a": 1}', "fields", None),
+    ],
+)
+def test_a_metric_that_the_answers_do_not_have_is_told(
+    tmp_path: Path, answer: str, metric: str, says: str | None
+) -> None:
+    line = {
+        "messages": [
+            {"role": "user", "content": "?"},
+            {"role": "assistant", "content": answer},
+        ]
+    }
+    (tmp_path / "chats.jsonl").write_text(f"broken\n{json.dumps(line)}\n")
+    text = LOOP.replace("METRIC", metric)
+    if says is None:
+        (tmp_path / "app.yml").write_text(text)
+        assert mistakes_of(tmp_path / "app.yml") == ()
+        return
+    (told_line,) = told(tmp_path, text)
+    assert told_line.startswith("app.yml:6:10: flywheel.gate.metric: ")
+    assert says in told_line
 
 
 def test_a_missing_file_is_told_with_its_name(tmp_path: Path) -> None:

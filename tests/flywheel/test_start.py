@@ -1,13 +1,16 @@
 """A project to start from."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from kickwheel import check_app, init
-from kickwheel.core.errors import UsageError
+from kickwheel import check_app, import_, init
+from kickwheel.core.errors import DataError, UsageError
 from kickwheel.flywheel.start import blueprints
-from tests.support_tickets import write
+from tests.support_tickets import tickets, write
 
 
 def test_a_project_around_traffic_is_a_valid_app(tmp_path: Path) -> None:
@@ -29,6 +32,42 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
     (tmp_path / "mine" / "work.txt").write_text("precious")
     with pytest.raises(UsageError, match="not empty"):
         init(blueprint="concierge", into=tmp_path / "mine")
+
+
+def test_broken_lines_of_the_traffic_are_told_when_the_project_is_made(tmp_path: Path) -> None:
+    traffic = write(tmp_path / "tickets.jsonl", 20)
+    lines = traffic.read_text().splitlines()
+    traffic.write_text("\n".join([*lines[:10], '{"messages": [}', *lines[10:]]) + "\n")
+    told: list[str] = []
+    app = init(traffic=traffic, into=tmp_path / "app", tell=told.append)
+    assert told[0].startswith("tickets.jsonl:11: not JSON, column 15: ")
+    assert told[1] == "1 of 21 lines are broken"
+    assert (app / "traffic.jsonl").read_bytes() == traffic.read_bytes()
+
+
+def test_a_file_that_is_no_traffic_makes_no_project(tmp_path: Path) -> None:
+    traffic = tmp_path / "notes.jsonl"
+    traffic.write_text("one\ntwo\n" * 30)
+    with pytest.raises(DataError, match=r"60 of 60 lines(.|\n)*notes.jsonl:1: (.|\n)*and 40 more"):
+        init(traffic=traffic, into=tmp_path / "app")
+    assert not (tmp_path / "app").exists()
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_a_json_array_is_told_in_one_sentence_whose_line_makes_it_traffic(
+    tmp_path: Path, indent: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    array = Path("chats.json")
+    array.write_text(json.dumps(tickets(30), indent=indent))
+    with pytest.raises(DataError, match="one JSON array") as caught:
+        init(traffic=array, into=Path("app"))
+    sentence, command = str(caught.value).splitlines()
+    assert sentence.startswith("chats.json: ")
+    subprocess.run(command.replace("python3", sys.executable, 1), shell=True, check=True)
+    app = init(traffic=Path("chats-lines.jsonl"), into=Path("app"))
+    with pytest.raises(DataError, match="one JSON array"):
+        import_(array, app)
 
 
 def test_an_unknown_blueprint_is_told_with_the_nearest() -> None:

@@ -33,7 +33,12 @@ def command(blueprint: str | None, traffic: Path | None, into: Path | None, as_j
             click.echo(f"{name:12} {about}")
         click.echo("\nkickwheel init NAME, or kickwheel init --traffic chats.jsonl")
         return
-    folder = init(blueprint=blueprint, traffic=traffic, into=into)
+    folder = init(
+        blueprint=blueprint,
+        traffic=traffic,
+        into=into,
+        tell=lambda line: click.echo(line, err=True),
+    )
     if as_json:
         show_json({"app": str(folder / "app.yml")})
         return

@@ -105,6 +105,11 @@ def _told(entry: Mapping[str, Any], kind: type[BaseModel]) -> str:
     if entry["type"] == "missing":
         about = _about(kind, entry["loc"])
         return f'"{key}" is missing' + (f": {about}" if about else "")
+    if entry["type"] == "literal_error":
+        allowed = re.findall(r"'([^']*)'", entry["ctx"]["expected"])
+        return f'"{entry["input"]}" is none of {", ".join(allowed)}. ' + (
+            nearest(str(entry["input"]), allowed) if allowed else ""
+        )
     message = str(entry["msg"]).removeprefix("Value error, ")
     return message[:1].lower() + message[1:]
 

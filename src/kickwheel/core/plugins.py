@@ -8,7 +8,7 @@ the app's folder first.
 
 import importlib
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -65,6 +65,15 @@ class Part(BaseModel):
 
     kind: str = ""
     """Which class of the shelf it is: a name, or `package.module:Class`."""
+
+    def mistakes(self, folder: Path) -> Iterable[tuple[str, str]]:
+        """What is wrong with the options that a look at the disk shows: the option, and what is
+        wrong with it. Nothing is fetched or opened for it.
+
+        Args:
+            folder: of the app file; relative paths start here.
+        """
+        return ()
 
     @asynccontextmanager
     async def open(self, context: Context) -> AsyncGenerator[Any]:

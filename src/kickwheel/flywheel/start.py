@@ -2,12 +2,14 @@
 
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import kickwheel
 from kickwheel.core.errors import UsageError
 from kickwheel.core.files import write_whole
 from kickwheel.core.plugins import nearest
+from kickwheel.trace import chatlog
 
 _OWN = """\
 # Made by `kickwheel init` around {traffic}.
@@ -35,7 +37,11 @@ def blueprints() -> dict[str, str]:
 
 
 def init(
-    *, blueprint: str | None = None, traffic: Path | None = None, into: Path | None = None
+    *,
+    blueprint: str | None = None,
+    traffic: Path | None = None,
+    into: Path | None = None,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Path:
     """The folder of a new project.
 
@@ -43,8 +49,10 @@ def init(
         blueprint: name of one of `blueprints()` to copy.
         traffic: chat JSONL (answers may be calls, JSON, labels or free text) to make it around.
         into: the folder; by default named for the blueprint or the file.
+        tell: given in lines for people what is wrong with the traffic.
     Raises:
         UsageError: no such blueprint, both or neither given, or the folder is not empty.
+        DataError: the traffic is none, or more than 10 % of its lines are broken; nothing was made.
     """
     if (blueprint is None) == (traffic is None):
         raise UsageError("name either a blueprint or a file of traffic")
@@ -56,6 +64,8 @@ def init(
         shutil.copytree(_shelf() / blueprint, folder, dirs_exist_ok=True, ignore=hidden)
         return folder
     assert traffic is not None
+    for line in chatlog.told(*chatlog.check(traffic)):
+        tell(line)
     folder = _empty(into or Path(_plain(traffic.stem)))
     name = _plain(folder.resolve().name)
     shutil.copyfile(traffic, folder / "traffic.jsonl")

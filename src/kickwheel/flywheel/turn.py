@@ -172,7 +172,7 @@ class Wheel:
         """Lands the traffic that the file names; what is there already is not landed twice."""
         for file in declared(self.plan):
             landed = chatlog.import_(file, Traces(self.store), workload=self._workload)
-            self.watch.step("import", f"{landed.new} new traces from {file.name}")
+            self.watch.step("import", landed.short())
 
     def curate(self) -> str:
         """Id of the dataset that the traces of now make."""

@@ -20,6 +20,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from kickwheel.core.errors import DataError, KickwheelError, MissingExtra, StoreError, UsageError
@@ -98,9 +99,28 @@ def pull(name: str, on_progress: OnProgress | None = None) -> Base:
         return _from_gguf(name, path)
     if path.is_dir():
         return _from_folder(name, path.resolve(), str(path), report)
+    raise UsageError(missing(name))
+
+
+def missing(name: str, folder: Path = Path()) -> str | None:
+    """Why there is no base of this name, as far as that shows without fetching anything; `None`
+    where there may be one.
+
+    Args:
+        folder: relative paths start here.
+    """
+    path = folder / Path(name).expanduser()
+    if name in CATALOG or path.exists():
+        return None
+    if name.startswith("hf:"):
+        named = name.count("/") == 1
+        return None if named else f"{name}: a model of the hub is hf:organisation/name"
     if path.suffix == ".gguf" or "/" in name:
-        raise UsageError(f"{name}: no such file or folder")
-    raise UsageError(
+        beside = [entry.name for entry in path.parent.glob("[!.]*")]
+        close = get_close_matches(path.name, beside, n=1)
+        right = f' Did you mean "{Path(name).with_name(close[0])}"?' if close else ""
+        return f"{path}: no such file or folder.{right}"
+    return (
         f'no base "{name}". {nearest(name, list(CATALOG))} A base is also a GGUF file, a folder '
         "with safetensors, or hf:organisation/name."
     )
@@ -311,9 +331,10 @@ def _fetched(name: str) -> Path:
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
     except ImportError as error:
         raise MissingExtra(f"fetching {name} from the Hugging Face Hub", "tune") from error
+    wrong = missing(name)
+    if wrong is not None:
+        raise UsageError(wrong)
     repository = name.removeprefix("hf:")
-    if repository.count("/") != 1:
-        raise UsageError(f"{name}: a model of the hub is hf:organisation/name")
     try:
         folder = snapshot_download(
             repository,

@@ -3,6 +3,7 @@
 record   spans around what runs, written in batches by one thread
 store    traces and what people said of them, in the store's database
 chatlog  other people's traffic as traces
+jsonl    the lines of such a file
 
 A trace knows neither models nor agents: they open spans, and it keeps what they put in.
 """

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any, cast
 
 from kickwheel.core import redact
 from kickwheel.core.errors import DataError
@@ -32,6 +32,7 @@ from kickwheel.core.files import writing
 from kickwheel.records import AcceptedCall, Feedback, Message, Span, Trace, genai, wire
 from kickwheel.records.openai import message_from_openai, messages_from_openai, tool_from_openai
 from kickwheel.records.trace import Value
+from kickwheel.trace import jsonl
 from kickwheel.trace.store import Traces
 
 BROKEN_SHARE = 0.1
@@ -39,8 +40,6 @@ BROKEN_SHARE = 0.1
 NAMED = 20
 """Broken lines that an error or a summary names one by one."""
 BATCH = 500
-LINE_BYTES = 32 << 20
-"""A line's length at most: what has none that end is no JSONL."""
 
 Progress = Callable[[float, float, str], None]
 
@@ -80,11 +79,16 @@ class Landed:
         said = [f"{self.new} new traces from {self.file}, {self.known} known before"]
         for name, count in self.workloads.items():
             said.append(f"  {name}: {count}")
+        said += told(self.broken, self.lines)
         if self.broken:
-            said += _named(self.broken)
-            said.append(
-                f"{len(self.broken)} of {self.lines} lines are broken, kept in {self.aside}"
-            )
+            said[-1] += f", kept in {self.aside}"
+        return said
+
+    def short(self) -> str:
+        """The result in one line."""
+        said = f"{self.new} new traces from {Path(self.file).name}"
+        if self.broken:
+            said += f"; {len(self.broken)} of {self.lines} lines are broken, kept in {self.aside}"
         return said
 
 
@@ -103,23 +107,19 @@ def import_(
             file's name.
         on_progress: told bytes done, bytes in all, and a note.
     Raises:
-        DataError: the file cannot be read, is empty, or more than 10 % of its lines are broken:
-            then nothing landed, and the broken ones are kept aside all the same.
+        DataError: the file cannot be read, is empty or one JSON array, or more than 10 % of its
+            lines are broken: then nothing landed, and the broken ones are kept aside all the same.
         StoreError: the disk is full; importing again goes on.
     """
     named = workload or file.stem
     tell = on_progress or _silent
+    _no_array(file)
     aside = _aside(file, traces.folder)
-    broken, lines = _check(file, named, aside, tell)
-    if not lines:
-        raise DataError(f"{file}: empty. Traffic has one JSON object a line.")
-    if len(broken) > BROKEN_SHARE * lines:
-        raise DataError(
-            f"{len(broken)} of {lines} lines of {file} are broken, more than "
-            f"{BROKEN_SHARE:.0%}: nothing was imported.\n"
-            + "\n".join(_named(broken))
-            + f"\nAll are in {aside}. Correct them, or leave them out, and import again."
-        )
+    with writing(aside) as out:
+        broken, lines = _check(file, tell, lambda one, line: out.write(_kept(one, line)))
+    if not broken:
+        aside.unlink()
+    _enough(file, broken, lines, f"All are in {aside}. ")
     workloads: dict[str, int] = {}
     new = 0
     for batch in _batches(_good(file, named, {one.line for one in broken}, tell, workloads)):
@@ -135,6 +135,38 @@ def import_(
     )
 
 
+def check(file: Path) -> tuple[list[Broken], int]:
+    """The file's broken lines, and how many lines it has; nothing is kept.
+
+    Raises:
+        DataError: as `import_`.
+    """
+    _no_array(file)
+    broken, lines = _check(file, _silent, lambda one, line: None)
+    _enough(file, broken, lines, "")
+    return broken, lines
+
+
+def answers(file: Path) -> Iterator[Message]:
+    """The answers in the file's good lines; where somebody gave the right one, that.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    for _, line, _, _ in jsonl.lines(file):
+        try:
+            trace = read(line, workload="", source="")
+        except ValueError:
+            continue
+        corrected = [said.answer for said in trace.feedback if said.answer is not None]
+        yield from corrected[-1:] or trace.spans[0].output
+
+
+def told(broken: Sequence[Broken], lines: int) -> list[str]:
+    """The broken lines for people: the first ones by name, then how many there are."""
+    return [*_named(broken), f"{len(broken)} of {lines} lines are broken"] if broken else []
+
+
 def read(line: bytes, *, workload: str, source: str) -> Trace:
     """The trace that a line of traffic holds, not yet redacted.
 
@@ -144,7 +176,7 @@ def read(line: bytes, *, workload: str, source: str) -> Trace:
     Raises:
         ValueError: it is broken; the text says how.
     """
-    entry = _json(line)
+    entry = _object_of(line)
     request, response = _halves(entry)
     messages, answer, error = _exchange(request, response)
     tools = tuple(_located(tool_from_openai, _list(request, "tools"), "tools"))
@@ -174,29 +206,45 @@ def read(line: bytes, *, workload: str, source: str) -> Trace:
     )
 
 
-def _check(file: Path, workload: str, aside: Path, tell: Progress) -> tuple[list[Broken], int]:
-    """The broken lines, and how many lines there are; writes the broken ones aside."""
+def _check(
+    file: Path, tell: Progress, keep: Callable[[Broken, bytes], object]
+) -> tuple[list[Broken], int]:
+    """The broken lines, each given to `keep`, and how many lines there are."""
     broken: list[Broken] = []
     lines = 0
-    with writing(aside) as out:
-        for number, line, done, total in _lines(file):
-            lines += 1
-            try:
-                if len(line) > LINE_BYTES:
-                    raise ValueError(f"longer than {LINE_BYTES >> 20} MiB; is this JSONL?")
-                storable(read(line, workload=workload, source=""))
-            except ValueError as error:
-                broken.append(Broken(file=file.name, line=number, why=str(error)))
-                out.write(_kept(broken[-1], line))
-            if lines % BATCH == 0:
-                tell(done / 2, total, f"{lines} lines checked, {len(broken)} broken")
-    if not broken:
-        aside.unlink()
+    for number, line, done, total in jsonl.lines(file):
+        lines += 1
+        try:
+            storable(read(line, workload="", source=""))
+        except ValueError as error:
+            broken.append(Broken(file=file.name, line=number, why=str(error)))
+            keep(broken[-1], line)
+        if lines % BATCH == 0:
+            tell(done / 2, total, f"{lines} lines checked, {len(broken)} broken")
     return broken, lines
 
 
+def _no_array(file: Path) -> None:
+    way_on = jsonl.array(file)
+    if way_on is not None:
+        raise DataError(way_on)
+
+
+def _enough(file: Path, broken: Sequence[Broken], lines: int, kept: str) -> None:
+    """Returns if enough of the file's lines are good."""
+    if not lines:
+        raise DataError(f"{file}: empty. Traffic has one JSON object a line.")
+    if len(broken) > BROKEN_SHARE * lines:
+        raise DataError(
+            f"{len(broken)} of {lines} lines of {file} are broken, more than "
+            f"{BROKEN_SHARE:.0%}: nothing was imported.\n"
+            + "\n".join(_named(broken))
+            + f"\n{kept}Correct them, or leave them out, and run the same again."
+        )
+
+
 def _kept(broken: Broken, line: bytes) -> bytes:
-    text = redact.text(line[:LINE_BYTES].decode("utf-8", "replace").rstrip("\r\n"))
+    text = redact.text(line[: jsonl.LINE_BYTES].decode("utf-8", "replace").rstrip("\r\n"))
     entry = {"file": broken.file, "line": broken.line, "why": broken.why, "text": text}
     return json.dumps(entry, ensure_ascii=False).encode() + b"\n"
 
@@ -223,7 +271,7 @@ def storable(trace: Trace) -> None:
 def _good(
     file: Path, workload: str, skip: set[int], tell: Progress, workloads: dict[str, int]
 ) -> Iterator[Trace]:
-    for number, line, done, total in _lines(file):
+    for number, line, done, total in jsonl.lines(file):
         if number in skip:
             continue
         trace = read(line, workload=workload, source=f"{file.name}:{number}")
@@ -231,32 +279,6 @@ def _good(
         if number % BATCH == 0 or done == total:
             tell((total + done) / 2, total, f"{sum(workloads.values())} traces")
         yield trace
-
-
-def _lines(file: Path) -> Iterator[tuple[int, bytes, int, int]]:
-    """Number, bytes, bytes done and bytes in all, of each line that is not empty."""
-    try:
-        with file.open("rb") as opened:
-            total = max(1, file.stat().st_size)
-            done = number = 0
-            while line := _line(opened):
-                number += 1
-                done += len(line)
-                if number == 1:
-                    line = line.removeprefix(b"\xef\xbb\xbf")
-                if line.strip():
-                    yield number, line, done, total
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read: {error.strerror or error}") from error
-
-
-def _line(opened: IO[bytes]) -> bytes:
-    line = opened.readline(LINE_BYTES + 1)
-    while line and len(line) > LINE_BYTES and not line.endswith(b"\n"):
-        rest = opened.readline(LINE_BYTES)
-        if not rest or rest.endswith(b"\n"):
-            break
-    return line
 
 
 def _batches(traces: Iterator[Trace]) -> Iterator[list[Trace]]:
@@ -271,24 +293,11 @@ def _named(broken: Sequence[Broken]) -> list[str]:
     return said
 
 
-def _json(line: bytes) -> Mapping[str, Any]:
-    try:
-        text = line.decode("utf-8").strip()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"not UTF-8 text: byte {error.start + 1} is none") from error
-    try:
-        entry = json.loads(text, parse_constant=_no_constant)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON, column {error.colno}: {error.msg}") from error
-    except RecursionError as error:
-        raise ValueError("not JSON that can be read: nested too deep") from error
+def _object_of(line: bytes) -> Mapping[str, Any]:
+    entry = jsonl.value(line)
     if not isinstance(entry, Mapping):
         raise ValueError(f"must be a JSON object, not {_sort(entry)}")
     return entry
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"not JSON: {name} is no number there")
 
 
 def _halves(entry: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any] | None]:

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -116,6 +116,11 @@ class Local(Part):
     """Tokens of one conversation, prompt and answer."""
     parallel: int = 4
     """Conversations at once; further ones wait."""
+
+    def mistakes(self, folder: Path) -> Iterable[tuple[str, str]]:
+        """A base that does not exist."""
+        wrong = catalog.missing(self.base, folder)
+        return [("base", wrong)] if wrong else []
 
     @asynccontextmanager
     async def open(self, context: Context) -> AsyncGenerator[LocalModel | FollowingModel]:

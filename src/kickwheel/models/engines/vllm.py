@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import json
 import logging
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -56,14 +56,26 @@ class Vllm(Part):
     prices: Prices | None = None
     """What tokens cost there; without, no cost is told."""
 
+    def mistakes(self, folder: Path) -> Iterable[tuple[str, str]]:
+        """A base that is needed and not named, or does not exist."""
+        if self.base is None:
+            if self.url is None or self.adapter is not None:
+                why = (
+                    "adapters are asked in the base's template" if self.url else "to start a server"
+                )
+                yield "base", f"vllm needs `base`: {why}"
+            return
+        place = folder / Path(self.base).expanduser()
+        if not self.base.startswith("hf:") and not (place / "config.json").is_file():
+            yield "base", f"{place}: no folder with safetensors and config.json, and no hf:org/name"
+
     @asynccontextmanager
     async def open(
         self, context: Context
     ) -> AsyncGenerator["ChatModel | AdaptedModel | Following[AdaptedModel]"]:
         """The model, answering as soon as the block begins."""
-        if self.base is None and (self.url is None or self.adapter is not None):
-            why = "adapters are asked in the base's template" if self.url else "to start a server"
-            raise UsageError(f"models.{context.name}: vllm needs `base`: {why}")
+        for key, wrong in self.mistakes(context.folder):
+            raise UsageError(f"models.{context.name}.{key}: {wrong}")
         folder = None
         if self.base is not None:
             here = context.folder / self.base
