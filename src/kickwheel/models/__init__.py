@@ -8,6 +8,7 @@ answer   a streamed answer in OpenAI's protocol, read (`sse`: its events)
 catalog  base models by name: got, checked, kept (`gguf`, `checkpoint`: their files)
 prompt   a conversation as the text that a model reads
 calls    calls as text, and grammars that allow no other
+embedding texts as vectors, where the package for it is there
 
 A model knows neither tools nor agents. New kind: one file, one entry point, one page in docs.
 """

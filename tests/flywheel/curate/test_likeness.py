@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kickwheel.flywheel.curate import embedding, pairs
 from kickwheel.flywheel.curate import likeness as subject
+from kickwheel.flywheel.curate import pairs
 from kickwheel.flywheel.curate.likeness import likeness, nearest
 from kickwheel.flywheel.curate.pairs import Pairs
+from kickwheel.models import embedding
 
 short = st.lists(
     st.sampled_from(["find", "me", "a", "taxi", "in", "oslo", "please", "now", "it's", "7"]),

@@ -12,7 +12,6 @@ duplicates  one of each question
 cluster     examples of one template
 split       train, validation, test
 clean       the proof that no test question was seen
-embedding   texts as vectors, where the package for it is there
 artifact    the dataset as files, and back
 
 Pure and deterministic: the same traces in any order make the same bytes.

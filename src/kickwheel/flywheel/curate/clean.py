@@ -7,10 +7,10 @@ being copies.
 
 from collections.abc import Iterable, Sequence
 
-from kickwheel.flywheel.curate import embedding
 from kickwheel.flywheel.curate.frame import Frame
 from kickwheel.flywheel.curate.likeness import grams, nearest
 from kickwheel.flywheel.curate.normalise import plain, question
+from kickwheel.models import embedding
 from kickwheel.records import Cleanliness, Example, Overlap
 
 TELLING = 20
