@@ -20,15 +20,15 @@ $(VENV)/bin/python:
 # torch first, in a version whose wheel for the CPU may lie at hand (PIP_FIND_LINKS): from the
 # package index alone a Linux machine gets the CUDA build, which works on a CPU but weighs gigabytes.
 $(VENV)/.torch: | $(VENV)/bin/python
-	$(BIN)/pip install -q "torch==2.13.0" || $(BIN)/pip install -q "torch>=2.7"
+	$(BIN)/pip install -q --no-compile "torch==2.13.0" || $(BIN)/pip install -q --no-compile "torch>=2.7"
 	@touch $@
 
 $(VENV)/.demo: pyproject.toml | $(VENV)/.torch
-	$(BIN)/pip install -q -e '.[local,tune,curate]'
+	$(BIN)/pip install -q --no-compile -e '.[local,tune,curate]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/.torch
-	$(BIN)/pip install -q -e '.[dev]'
+	$(BIN)/pip install -q --no-compile -e '.[dev]'
 	@touch $@ $(VENV)/.demo
 
 setup: $(VENV)/.dev ## install everything that developing needs into .venv
