@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mappi
 from contextlib import AbstractContextManager, aclosing, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -31,7 +32,8 @@ from kickwheel.agents.events import (
     as_it_happens,
     deltas,
 )
-from kickwheel.agents.tools import Limits, Tool, calling
+from kickwheel.agents.tools import Tool, calling
+from kickwheel.agents.tools.flow import Untrusted
 from kickwheel.core.errors import ModelError
 from kickwheel.core.plugins import Part
 from kickwheel.models import observed
@@ -64,6 +66,10 @@ class AgentPart(Part):
     """Seconds for a whole run; waiting for a person does not count."""
     budget: Budget = Budget()
     """What else a run may use up."""
+    untrusted: Untrusted = "allow"
+    """What it may do once results that nobody vouches for have entered its conversation (tools that
+    are not `trusted`). `allow`: everything. `confirm`: a person must say yes to each call with
+    effects. `forbid`: no calls with effects."""
 
 
 class Spent(Exception):
@@ -90,6 +96,8 @@ class Run:
     made: int = 0
     """Model calls so far."""
     cost_usd: float = 0.0
+    calls: calling.Calls = field(default_factory=calling.Calls)
+    """What its tool calls have in common: what they brought in, and what is kept of it."""
 
     async def ask(self, model: Model, request: ChatRequest, *, aloud: bool = True) -> Completion:
         """What the model answers; a step of the run.
@@ -126,25 +134,18 @@ class Run:
         self, tools: Mapping[str, Tool], calls: Sequence[ToolCall]
     ) -> list[calling.Result]:
         """The results of all calls, made at once, in the order of the calls; each is a step."""
+        prepared = [calling.prepare(tools, call, self.calls) for call in calls]
         for call in calls:
             self.tell(Called(call))
 
-        async def one(call: ToolCall) -> calling.Result:
-            tool = tools.get(call.name)
-            limits: Limits | None = getattr(tool, "limits", None)
-            result = await steps().step(
-                f"tool {call.name}",
-                (call.name, call.arguments),
-                lambda: calling.call(tools, call),
-                calling.Result,
-                effects=(limits or Limits()).effects,
-            )
-            self.tell(Returned(call, result.text, result.state))
+        async def one(ready: calling.Prepared) -> calling.Result:
+            result = await ready.make()
+            self.tell(Returned(ready.asked, result.text, result.state))
             return result
 
-        if len(calls) == 1:
-            return [await one(calls[0])]
-        return await together([lambda call=call: one(call) for call in calls])  # type: ignore[misc]
+        if len(prepared) == 1:
+            return [await one(prepared[0])]
+        return await together([partial(one, ready) for ready in prepared])
 
     async def hand(
         self,
@@ -299,7 +300,10 @@ class Worker:
             noted.attributes[genai.OPERATION] = "invoke_agent"
             noted.attributes[genai.AGENT_NAME] = self.name
             noted.input = asked.messages
-            run = Run(self.name, asked, tell, self._options, running())
+            outer = running()
+            calls = calling.Calls(self._options.untrusted, None if outer is None else outer.calls)
+            calls.flow.started_with(asked.messages)
+            run = Run(self.name, asked, tell, self._options, outer, calls=calls)
             _running.set(run)
             finished = await self._within(run)
             noted.output = (finished.answer,)

@@ -78,11 +78,16 @@ class Loop(Worker):
         theirs = {tool.name for tool in run.asked.tools}
         # Where the caller brings a tool of the same name, it wants to make those calls itself.
         own = {name: tool for name, tool in self._tools.items() if name not in theirs}
-        offered = (*run.asked.tools, *(tool.spec for tool in own.values()))
+        # Results that are the answer themselves are read by nobody who could page on.
+        run.calls.paging = self._loop.answer == "model"
         conversation = [*self._instructions(), *run.asked.messages]
         invalid = steps = 0
         told: list[calling.Result] = []
         while True:
+            offered = (
+                *run.asked.tools,
+                *(tool.spec for tool in run.calls.offered(own).values()),
+            )
             answer = await self._ask(run, conversation, offered, first=steps == 0)
             steps += 1
             message = answer.message
@@ -102,7 +107,7 @@ class Loop(Worker):
             results = await run.call(own, message.tool_calls)
             conversation.append(replace(message, tool_calls=_readable(message, results)))
             conversation += [
-                Message(role="tool", content=result.text, tool_call_id=call.id)
+                Message(role="tool", content=result.shown, tool_call_id=call.id)
                 for call, result in zip(message.tool_calls, results, strict=True)
             ]
             told += [result for result in results if result.state != "invalid"]
@@ -195,9 +200,10 @@ def _with_unique_ids(message: Message, conversation: Sequence[Message]) -> Messa
 def _readable(message: Message, results: Sequence[calling.Result]) -> tuple[ToolCall, ...]:
     """The calls as a model may see them again: many a server refuses arguments that are no JSON.
 
-    The result of such a call quotes what was written.
+    Repaired ones stand as they were understood; the result of one that could not be repaired quotes
+    what was written.
     """
     return tuple(
-        replace(call, arguments="{}") if result.state == "invalid" and not result.json else call
+        replace(call, arguments=result.arguments or (call.arguments if result.json else "{}"))
         for call, result in zip(message.tool_calls, results, strict=True)
     )
