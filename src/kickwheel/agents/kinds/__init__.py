@@ -1,6 +1,10 @@
 """How an agent works: each kind its own way from a question to an answer.
 
 tool_loop   the model calls tools until it can answer
+router      chooses one of several agents, which answers
+graph       nodes and edges; what is independent runs at once
+handoff     agents pass the conversation on to each other
+human       a person answers, and the run waits for them
 
 Every kind tells its work in the events of `agents.events`, and answers like a model.
 New kind: one file here, one entry point in pyproject.toml, one page in docs/agents/.
