@@ -6,11 +6,13 @@ what is asked for and all that it needs, in order, and closes it in reverse.
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, cast
+
+from pydantic import BaseModel
 
 from kickwheel.agents.ask import Answered, ask
 from kickwheel.agents.events import Event
@@ -210,8 +212,11 @@ def run(
         name: of the agent or model; by default the app's own.
         on_event: told what happens as it happens.
     Raises:
+        UsageError: the question is empty.
         KickwheelError: the app does not open, or there is no answer.
     """
+    if not question.strip():
+        raise UsageError('the question is empty. Ask something, in quotes: "Where is my order?"')
 
     async def asked() -> Answered:
         plan = check_app(app)
@@ -270,19 +275,33 @@ def _part(
     return part
 
 
-def needs(part: Part) -> list[tuple[tuple[str | int, ...], str, str]]:
-    """The names of other parts that a part holds: (key, shelf, name)."""
+def needs(part: BaseModel) -> list[tuple[tuple[str | int, ...], str, str]]:
+    """The names of other parts that a part, or a section in it, holds: (key, shelf, name)."""
     found: list[tuple[tuple[str | int, ...], str, str]] = []
-    for key, info in type(part).model_fields.items():
+    for field_name, info in type(part).model_fields.items():
+        key = info.alias or field_name
         shelf = next((m.shelf for m in info.metadata if isinstance(m, Name)), None)
-        value = getattr(part, key)
-        if shelf is None or value is None:
-            continue
-        if isinstance(value, str):
-            found.append(((key,), shelf, value))
-        else:
-            found += [((key, i), shelf, name) for i, name in enumerate(value)]
+        value = getattr(part, field_name)
+        for place, inner in _leaves((key,), value):
+            if isinstance(inner, BaseModel):
+                found += [((*place, *deeper), *named) for deeper, *named in needs(inner)]  # type: ignore[misc]
+            elif shelf is not None and isinstance(inner, str):
+                found.append((place, shelf, inner))
     return found
+
+
+def _leaves(
+    place: tuple[str | int, ...], value: object
+) -> Iterator[tuple[tuple[str | int, ...], object]]:
+    """What lists and mappings hold, with the way there."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _leaves((*place, str(key)), inner)
+    elif isinstance(value, list | tuple):
+        for position, inner in enumerate(value):
+            yield from _leaves((*place, position), inner)
+    else:
+        yield place, value
 
 
 def _check_names(
