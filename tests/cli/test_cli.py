@@ -10,6 +10,8 @@ from tests.flywheel import made
 from tests.support_tickets import tickets
 
 from kickwheel.cli import VERBS
+from kickwheel.core.store import open_store
+from kickwheel.trace.store import Traces
 
 
 def kickwheel(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -71,15 +73,102 @@ def test_traffic_comes_in_and_is_said_of_and_asked_for_by_json(tmp_path: Path) -
     again = json.loads(kickwheel("import", "chats.jsonl", "--json", cwd=tmp_path).stdout)
     assert (again["new"], again["known"]) == (0, 1)
 
-    from kickwheel.core.store import open_store
-    from kickwheel.trace.store import Traces
-
     with open_store(tmp_path / ".kickwheel") as store:
         (trace,) = Traces(store).all()
     said = kickwheel("feedback", trace.id[:8], "bad", "--answer", "hello", cwd=tmp_path)
     assert said.returncode == 0, said.stderr
     way = json.loads(kickwheel("why", trace.id[:8], "--json", cwd=tmp_path).stdout)
     assert way["trace"]["feedback"][0]["answer"]["content"] == "hello"
+
+
+VERBS_HERE = [
+    *("check", "chat", "serve", "curate", "tune", "evaluate", "snapshot", "turn"),
+    *("promote", "rollback", "import", "feedback", "why"),
+]
+
+
+@pytest.mark.parametrize("verb", VERBS_HERE)
+def test_where_no_app_is_here_every_verb_says_how_to_name_one(verb: str, tmp_path: Path) -> None:
+    (tmp_path / "chats.jsonl").touch()
+    more = {"import": ["chats.jsonl"], "feedback": ["abc", "good"], "why": ["abc"]}
+    ended = kickwheel(verb, *more.get(verb, []), cwd=tmp_path)
+    assert ended.returncode == 2
+    how = f"{verb} … --app APP" if verb in more else f"{verb} APP"
+    assert f"no app.yml in this folder. Name the app, its file or folder: kickwheel {how}" in (
+        " ".join(ended.stderr.split())
+    )
+
+
+def test_a_question_of_loose_words_is_to_be_quoted_and_an_empty_one_refused(
+    tmp_path: Path,
+) -> None:
+    app = str(made.app(tmp_path))
+    ended = kickwheel("run", app, "where", "is", "my", "parcel?")
+    assert ended.returncode == 2
+    assert f'quote it: kickwheel run {app} "where is my parcel?"' in " ".join(ended.stderr.split())
+    ended = kickwheel("run", app, "  ")
+    assert ended.returncode == 1
+    assert "the question is empty" in ended.stderr
+
+
+CHAT = {
+    "messages": [
+        {"role": "user", "content": "music in Rome, please"},
+        {
+            "role": "assistant",
+            "tool_calls": [
+                {
+                    "id": "c",
+                    "type": "function",
+                    "function": {"name": "find", "arguments": '{"city": "Roma"}'},
+                }
+            ],
+        },
+    ],
+    "tools": [
+        {
+            "type": "function",
+            "function": {
+                "name": "find",
+                "parameters": {
+                    "type": "object",
+                    "properties": {"city": {"type": "string"}},
+                    "required": ["city"],
+                },
+            },
+        }
+    ],
+}
+
+
+def test_the_right_call_must_be_one_that_the_traces_tools_allow_and_why_shows_it(
+    tmp_path: Path,
+) -> None:
+    made.app(tmp_path)
+    (tmp_path / "chats.jsonl").write_text(json.dumps(CHAT) + "\n")
+    kickwheel("import", "chats.jsonl", cwd=tmp_path)
+    with open_store(tmp_path / ".kickwheel") as store:
+        (trace,) = Traces(store).all()
+
+    def said(call: str) -> str:
+        ended = kickwheel("feedback", trace.id, "bad", "--call", call, cwd=tmp_path)
+        assert "Traceback" not in ended.stderr
+        return ended.stderr
+
+    assert "this is no JSON" in said("{")
+    assert '"name" is missing' in said('{"find": {"city": "Rome"}}')
+    assert '"arguments" is missing or no object' in said('{"name": "find"}')
+    assert "what is city?" in said('{"name": "find", "arguments": {}, "city": "Rome"}')
+    assert 'no tool "fund". Did you mean "find"?' in said('{"name": "fund", "arguments": {}}')
+    assert "cannot be made" in said('{"name": "find", "arguments": {"town": "Rome"}}')
+    assert said('{"name": "find", "arguments": {"city": "Rome"}}') == ""
+    way = kickwheel("why", trace.id, cwd=tmp_path).stdout.splitlines()
+    assert [line.split(maxsplit=1) for line in way[1:]] == [
+        ["user", "music in Rome, please"],
+        ["assistant", 'find{"city": "Roma"}'],
+        ["feedback", "bad"],
+        ["right", 'find{"city": "Rome"}'],
+    ]
 
 
 def test_broken_lines_of_declared_traffic_are_counted_wherever_it_comes_in(tmp_path: Path) -> None:

@@ -312,7 +312,7 @@ def test_files_are_brought_listed_read_and_deleted(start: Start) -> None:
     client = start().client()
     file = client.files.create(file=("../chats.jsonl", GOOD), purpose="fine-tune")
     assert (file.bytes, file.purpose, file.status) == (len(GOOD), "fine-tune", "processed")
-    other = client.files.create(file=("b.jsonl", b"{}"), purpose="fine-tune")
+    other = client.files.create(file=("b.jsonl", GOOD + b"{}"), purpose="fine-tune")
     assert [f.id for f in client.files.list()] == [other.id, file.id]
     assert [f.id for f in client.files.list(order="asc", limit=1)] == [file.id, other.id]
     assert client.files.list(purpose="batch").data == []
@@ -339,6 +339,15 @@ def test_what_is_no_training_file_is_refused_at_the_door(start: Start) -> None:
         client.files.create(file=("a", b"x"), purpose="vision")
     with pytest.raises(openai.BadRequestError, match="the file is empty"):
         client.files.create(file=("a", b""), purpose="fine-tune")
+    with pytest.raises(openai.BadRequestError, match="notes.jsonl:1: not JSON") as refused:
+        client.files.create(file=("notes.jsonl", b"a note\n\n" * 9), purpose="fine-tune")
+    assert "notes.jsonl:9: not JSON" in refused.value.message
+    assert refused.value.message.endswith("and 4 more")
+    with pytest.raises(openai.BadRequestError, match="one JSON array"):
+        client.files.create(file=("chats.json", b'[{"messages": []}]'), purpose="fine-tune")
+    with pytest.raises(openai.BadRequestError, match="is empty"):
+        client.files.create(file=("a.jsonl", b"\n\n"), purpose="fine-tune")
+    assert client.files.list().data == []
     with pytest.raises(openai.BadRequestError, match="multipart"):
         client.post("/files", body={"purpose": "fine-tune"}, cast_to=object)
     with pytest.raises(openai.APIStatusError, match="larger than 50000 bytes") as raised:

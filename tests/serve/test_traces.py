@@ -6,12 +6,21 @@ import pytest
 from kickwheel.records import Feedback, Message, ToolCall
 from tests.serve.conftest import Served
 
+GO = {"type": "object", "properties": {"where": {"type": "string"}}, "required": ["where"]}
+
 
 def ask(served: Served) -> str:
     answer = served.client().chat.completions.create(
-        model="echo", messages=[{"role": "user", "content": "x"}]
+        model="echo",
+        messages=[{"role": "user", "content": "x"}],
+        tools=[{"type": "function", "function": {"name": "go", "parameters": GO}}],
     )
     return answer.id
+
+
+def a_call(name: str, arguments: str) -> dict[str, Any]:
+    call = {"id": "c", "type": "function", "function": {"name": name, "arguments": arguments}}
+    return {"content": None, "tool_calls": [call]}
 
 
 def say(served: Served, identity: str, **body: Any) -> httpx2.Response:
@@ -33,13 +42,13 @@ def test_feedback_lands_on_the_trace_at_once_by_either_id(served: Served) -> Non
 def test_a_corrected_answer_may_be_a_text_or_a_call(served: Served) -> None:
     identity = ask(served)
     say(served, identity, verdict="bad", answer="it is y")
-    call = {"id": "c", "type": "function", "function": {"name": "go", "arguments": "{}"}}
-    say(served, identity, verdict="bad", answer={"content": None, "tool_calls": [call]})
+    say(served, identity, verdict="bad", answer=a_call("go", '{"where": "there"}'))
     text, called = served.traces.get(identity.removeprefix("chatcmpl-")).feedback
     assert text.answer == Message(role="assistant", content="it is y")
+    right = ToolCall(id="c", name="go", arguments='{"where": "there"}')
     assert called == Feedback(
         verdict="bad",
-        answer=Message(role="assistant", tool_calls=(ToolCall(id="c", name="go", arguments="{}"),)),
+        answer=Message(role="assistant", tool_calls=(right,)),
         time_ns=called.time_ns,
     )
 
@@ -53,6 +62,9 @@ def test_a_corrected_answer_may_be_a_text_or_a_call(served: Served) -> None:
         ({"verdict": "bad", "answer": {"content": None}}, "needs content or tool_calls"),
         ({"verdict": "bad", "answer": {"content": 5}}, "answer: content must be text"),
         ({"verdict": "bad", "notes": "x"}, "notes: no such field"),
+        ({"verdict": "bad", "answer": a_call("goo", "{}")}, 'no tool "goo". Did you mean "go"?'),
+        ({"verdict": "bad", "answer": a_call("go", "{}")}, "the right call to go cannot be made"),
+        ({"verdict": "bad", "answer": a_call("go", "[")}, "the arguments of go are no JSON"),
     ],
 )
 def test_feedback_that_says_nothing_clear_is_refused(

@@ -3,7 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kickwheel.serve.training import NAMED, check_training_file
@@ -100,6 +100,7 @@ def test_a_bad_line_is_named_with_what_is_wrong(
     assert told in bad
 
 
+@settings(deadline=None)
 @given(line=st.one_of(st.binary(max_size=80), JSON_LINES))
 def test_a_line_that_is_taken_is_one_that_the_job_can_read(
     tmp_path_factory: pytest.TempPathFactory, line: bytes
@@ -120,6 +121,7 @@ def test_of_many_bad_lines_the_first_are_named_and_the_others_counted(tmp_path: 
     assert problem.splitlines()[-1] == "and 5 more"
 
 
+@settings(deadline=None)
 @given(content=st.binary(max_size=300))
 def test_whatever_is_uploaded_is_checked(
     tmp_path_factory: pytest.TempPathFactory, content: bytes

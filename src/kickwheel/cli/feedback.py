@@ -5,7 +5,7 @@ from typing import Literal
 
 import click
 
-from kickwheel.cli.show import json_option, show_json
+from kickwheel.cli.show import app_option, json_option, show_json
 
 
 @click.command()
@@ -16,9 +16,7 @@ from kickwheel.cli.show import json_option, show_json
     "--call", help='The call that would have been right: {"name": …, "arguments": {…}} as JSON.'
 )
 @click.option("--note", default="", help="Why.")
-@click.option(
-    "--app", type=click.Path(exists=True, path_type=Path), default=Path(), help="App of the trace."
-)
+@app_option
 @json_option
 def command(
     trace: str,

@@ -4,17 +4,12 @@ from pathlib import Path
 
 import click
 
-from kickwheel.cli.show import json_option, progress, show_json
+from kickwheel.cli.show import app_option, json_option, progress, show_json
 
 
 @click.command()
 @click.argument("traffic", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option(
-    "--app",
-    type=click.Path(exists=True, path_type=Path),
-    default=Path(),
-    help="App whose store takes the traces; by default app.yml of this folder.",
-)
+@app_option
 @click.option("--workload", help="Whose traffic it is, where the file does not say.")
 @json_option
 def command(traffic: Path, app: Path, workload: str | None, as_json: bool) -> None:

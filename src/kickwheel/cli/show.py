@@ -7,11 +7,39 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
+
+
+def _an_app(context: click.Context, parameter: click.Parameter, app: Path) -> Path:
+    """The app that was named; the current folder, where nothing was and an app is there."""
+    named = context.get_parameter_source(str(parameter.name)) is not ParameterSource.DEFAULT
+    if named or any((app / file).exists() for file in ("app.yml", "snapshot.json")):
+        return app
+    how = "… --app APP" if isinstance(parameter, click.Option) else "APP"
+    raise click.UsageError(
+        "there is no app.yml in this folder. Name the app, its file or folder: "
+        f"{context.command_path} {how}",
+        context,
+    )
+
 
 app_argument = click.argument(
-    "app", type=click.Path(exists=True, path_type=Path), default=Path(), metavar="[APP]"
+    "app",
+    type=click.Path(exists=True, path_type=Path),
+    default=Path(),
+    metavar="[APP]",
+    callback=_an_app,
 )
 """The app file, or the folder that holds `app.yml`; by default the current folder."""
+
+app_option = click.option(
+    "--app",
+    type=click.Path(exists=True, path_type=Path),
+    default=Path(),
+    callback=_an_app,
+    help="The app file, or its folder; by default app.yml of this folder.",
+)
+"""The same where the argument is something else."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 

@@ -1,17 +1,17 @@
 """`kickwheel why`"""
 
+import json
 from pathlib import Path
 
 import click
 
-from kickwheel.cli.show import json_option, show_json
+from kickwheel.cli.show import app_option, json_option, show_json
+from kickwheel.records import Message
 
 
 @click.command()
 @click.argument("example")
-@click.option(
-    "--app", type=click.Path(exists=True, path_type=Path), default=Path(), help="App to look in."
-)
+@app_option
 @json_option
 def command(example: str, app: Path, as_json: bool) -> None:
     """Show the way of EXAMPLE (id of an example or trace, or how it begins).
@@ -19,7 +19,7 @@ def command(example: str, app: Path, as_json: bool) -> None:
     Its trace and feedback, what each curation did with it, the datasets it is in, what contestants
     answered, the adapters made from it, and what the gate said.
     """
-    from kickwheel.flywheel.why import why
+    from kickwheel.flywheel.why import said_in, why
 
     way = why(example, app)
     if as_json:
@@ -27,15 +27,18 @@ def command(example: str, app: Path, as_json: bool) -> None:
         return
     trace = way.trace
     click.echo(f"trace    {trace.id}  {trace.workload}  from {trace.source}")
-    for span in trace.spans:
-        for message in span.input:
-            click.echo(f"  {message.role:9} {message.content or ''}")
-        for message in span.output:
-            calls = " ".join(f"{c.name}{c.arguments}" for c in message.tool_calls)
-            click.echo(f"  {'answer':9} {message.content or calls}")
+    for message in said_in(trace):
+        click.echo(f"  {message.role:9} {_shown(message)}")
     for said in trace.feedback:
-        note = f": {said.note}" if said.note else ""
-        click.echo(f"feedback {said.verdict}{note}")
+        click.echo(f"feedback {said.verdict}{f': {said.note}' if said.note else ''}")
+        if said.answer is not None:
+            click.echo(f"  {'right':9} {_shown(said.answer)}")
+        for call in said.accepted:
+            values = ", ".join(
+                f"{name}: {' or '.join(json.dumps(v, ensure_ascii=False) for v in accepted)}"
+                for name, accepted in call.arguments.items()
+            )
+            click.echo(f"  {'accepted':9} {call.name}({values})")
     for dataset, drop in way.dropped:
         click.echo(f"dataset  {dataset}: dropped in {drop.step}: {drop.reason}")
     for stay in way.stays:
@@ -50,3 +53,8 @@ def command(example: str, app: Path, as_json: bool) -> None:
             click.echo(f"verdict  {report}: {verdict}")
     for ref, target in way.refs:
         click.echo(f"at work  {ref} → {target}")
+
+
+def _shown(message: Message) -> str:
+    calls = " ".join(f"{call.name}{call.arguments}" for call in message.tool_calls)
+    return " ".join(part for part in (message.content, calls) if part)

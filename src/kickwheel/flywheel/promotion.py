@@ -4,7 +4,7 @@ from pathlib import Path
 
 from kickwheel.app import Plan, check_app, trained
 from kickwheel.core.errors import NotPromoted, UsageError
-from kickwheel.core.store import Store, open_store
+from kickwheel.core.store import Move, Store, open_store
 from kickwheel.records import Report, wire
 
 
@@ -13,10 +13,12 @@ def promote(app: Path = Path(), adapter: str | None = None) -> str:
 
     Args:
         app: the app file, or its folder.
-        adapter: id of the adapter, or how it begins; by default that of the newest report.
+        adapter: id of the adapter, or how it begins; by default that of the newest report. An
+            adapter that was rolled back must be named.
     Raises:
         NotPromoted: the gate said no; the text says why. Nothing was changed.
-        UsageError: there is no report on it, or the ref was moved since it was compared.
+        UsageError: there is no report on it, the ref was moved since it was compared, or it was
+            rolled back and is not named.
     """
     plan = check_app(app)
     with open_store(plan.store) as store:
@@ -24,7 +26,27 @@ def promote(app: Path = Path(), adapter: str | None = None) -> str:
         assert report.verdict is not None
         if not report.verdict.promoted:
             raise NotPromoted(f"not promoted: {report.verdict.why}")
+        back = taken_back(store, plan, report)
+        if back is not None and adapter is None:
+            raise UsageError(
+                f"adapter/{report.adapter} was promoted before and taken back ({back.why}). To "
+                f"put it to work again, name it: --adapter {report.adapter}"
+            )
         return move(store, plan, report, identity)
+
+
+def taken_back(store: Store, plan: Plan, report: Report) -> Move | None:
+    """The rollback that took the report's adapter from work; `None` where none did, or where it
+    was promoted again since."""
+    before: str | None = None
+    found = None
+    for one in store.refs.history(trained(plan).adapter):
+        if one.target == f"adapter/{report.adapter}":
+            found = None
+        elif before == f"adapter/{report.adapter}" and one.is_rollback:
+            found = one
+        before = one.target
+    return found
 
 
 def move(store: Store, plan: Plan, report: Report, identity: str) -> str:

@@ -3,15 +3,18 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from kickwheel.agents.tools.schema import mistakes
 from kickwheel.app import Plan, check_app
 from kickwheel.core.errors import UsageError
-from kickwheel.core.plugins import code
+from kickwheel.core.plugins import code, nearest
 from kickwheel.core.store import open_store
-from kickwheel.records import Feedback, Message, ToolCall
+from kickwheel.records import Feedback, Message, ToolCall, Trace
 from kickwheel.trace import chatlog
 from kickwheel.trace.store import Traces
+
+_FORM = 'the call must be JSON {"name": …, "arguments": {…}}'
 
 
 def import_(
@@ -76,22 +79,66 @@ def feedback(
         call: the call that would have been right, as JSON `{"name": …, "arguments": {…}}`.
         note: why.
     Raises:
-        UsageError: there is no such trace, or `call` is no such JSON.
+        UsageError: there is no such trace, or `call` is no call that its tools allow.
     """
-    said = Feedback(verdict=verdict, answer=_right(answer, call), note=note)
+    right = _right(answer, call)
     with open_store(check_app(app).store) as store:
-        return Traces(store).feedback(trace, said)
+        traces = Traces(store)
+        if right is not None:
+            check_right(traces.get(trace), right)
+        said = Feedback(verdict=verdict, answer=right, note=note)
+        return traces.feedback(trace, said)
+
+
+def check_right(trace: Trace, right: Message) -> None:
+    """Returns if the tools that were offered in the trace allow the calls of a corrected answer.
+
+    Raises:
+        UsageError: a call is to another tool, or its arguments break the tool's schema.
+    """
+    offered = {tool.name: tool for span in trace.spans for tool in span.tools}
+    for call in right.tool_calls:
+        if call.name not in offered:
+            raise UsageError(
+                f'trace {trace.id[:12]} was offered no tool "{call.name}". '
+                f"{nearest(call.name, offered)}"
+            )
+        arguments = _arguments(call)
+        wrong = mistakes(arguments, offered[call.name].parameters)
+        if wrong:
+            raise UsageError(f"the right call to {call.name} cannot be made: {'; '.join(wrong)}")
+
+
+def _arguments(call: ToolCall) -> dict[str, Any]:
+    try:
+        arguments = json.loads(call.arguments)
+    except ValueError as error:
+        raise UsageError(f"the arguments of {call.name} are no JSON: {error}") from error
+    if not isinstance(arguments, dict):
+        raise UsageError(f"the arguments of {call.name} are no JSON object")
+    return arguments
 
 
 def _right(answer: str | None, call: str | None) -> Message | None:
     if call is not None:
-        try:
-            parsed = json.loads(call)
-            name, arguments = parsed["name"], json.dumps(parsed["arguments"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise UsageError(
-                f'the call must be JSON {{"name": …, "arguments": {{…}}}}: {error}'
-            ) from error
-        calls = (ToolCall(id="call_0", name=name, arguments=arguments),)
+        calls = (_call(call),)
         return Message(role="assistant", content=answer, tool_calls=calls)
     return None if answer is None else Message(role="assistant", content=answer)
+
+
+def _call(written: str) -> ToolCall:
+    try:
+        parsed = json.loads(written)
+    except ValueError as error:
+        raise UsageError(f"{_FORM}; this is no JSON: {error}") from error
+    if not isinstance(parsed, dict):
+        raise UsageError(f"{_FORM}; this is no object")
+    name, arguments = parsed.get("name"), parsed.get("arguments")
+    if not isinstance(name, str):
+        raise UsageError(f'{_FORM}; "name" is missing or no text')
+    if not isinstance(arguments, dict):
+        raise UsageError(f'{_FORM}; "arguments" is missing or no object')
+    more = sorted(parsed.keys() - {"name", "arguments"})
+    if more:
+        raise UsageError(f'{_FORM}; what is {", ".join(more)}? Arguments stand in "arguments"')
+    return ToolCall(id="call_0", name=name, arguments=json.dumps(arguments, ensure_ascii=False))

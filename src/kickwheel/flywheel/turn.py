@@ -26,7 +26,7 @@ from kickwheel.flywheel.contest import contest, opinions
 from kickwheel.flywheel.evaluate.page import html
 from kickwheel.flywheel.gate import decide
 from kickwheel.flywheel.learning import Point
-from kickwheel.flywheel.promotion import move
+from kickwheel.flywheel.promotion import move, taken_back
 from kickwheel.flywheel.snapshot import contents, pack
 from kickwheel.flywheel.traffic import declared
 from kickwheel.flywheel.tune import Options, Progress
@@ -404,6 +404,14 @@ class Wheel:
         return identity
 
     def _promote(self, report: str, record: Report) -> None:
+        back = taken_back(self.store, self.plan, record)
+        if back is not None:
+            self.watch.step(
+                "promote",
+                f"adapter/{record.adapter} was taken back ({back.why}) and stays so: "
+                f"`kickwheel promote --adapter {record.adapter}` puts it to work again",
+            )
+            return
         target = self._step(
             "promote", {"report": report}, lambda: move(self.store, self.plan, record, report)
         )

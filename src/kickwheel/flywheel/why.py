@@ -7,7 +7,17 @@ from pathlib import Path
 from kickwheel.app import check_app
 from kickwheel.core.errors import UsageError
 from kickwheel.core.store import Store, open_store
-from kickwheel.records import Adapter, Dataset, Dropped, Example, Outcome, Report, Trace, wire
+from kickwheel.records import (
+    Adapter,
+    Dataset,
+    Dropped,
+    Example,
+    Message,
+    Outcome,
+    Report,
+    Trace,
+    wire,
+)
 from kickwheel.trace.store import Traces
 
 
@@ -70,6 +80,20 @@ def why(identity: str, app: Path = Path()) -> Way:
             ),
             refs=tuple((ref, target) for ref, target in refs if target in mine and target),
         )
+
+
+def said_in(trace: Trace) -> list[Message]:
+    """What was said in the trace, in its order, each thing once: a span repeats what was said in
+    those around it and before."""
+    moments = []
+    for number, span in enumerate(trace.spans):
+        moments.append((span.start_ns, number, span.input))
+        # The outer span ends with what the inner ones came to.
+        moments.append((span.end_ns, 2 * len(trace.spans) - number, span.output))
+    said: list[Message] = []
+    for _, _, messages in sorted(moments, key=lambda moment: moment[:2]):
+        said += [message for message in messages if message not in said]
+    return said
 
 
 def _trace_id(identity: str, datasets: list[tuple[str, Dataset]]) -> str:

@@ -20,6 +20,7 @@ from kickwheel.core.store import Store
 from kickwheel.records import wire
 from kickwheel.serve.errors import Refused
 from kickwheel.serve.listing import Page, page, read_page
+from kickwheel.serve.training import nothing_good
 
 PURPOSES = ("fine-tune",)
 CHUNK = 1 << 20
@@ -121,6 +122,10 @@ def file_routes(files: Files) -> list[Route]:
                 raise Refused(400, "the file is empty", param="file")
             name = file.filename or "upload.jsonl"
             kept = await run_in_threadpool(files.add, file.file, name, purpose)
+        wrong = await run_in_threadpool(nothing_good, files.path(kept.id), name)
+        if wrong is not None:
+            await run_in_threadpool(files.delete, kept.id)
+            raise Refused(400, wrong, param="file", code="invalid_file")
         return JSONResponse(kept.to_openai())
 
     def listed(request: Request) -> JSONResponse:

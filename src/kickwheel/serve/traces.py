@@ -10,7 +10,8 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from kickwheel.core.errors import UsageError
-from kickwheel.records import Feedback
+from kickwheel.flywheel.traffic import check_right
+from kickwheel.records import Feedback, Trace
 from kickwheel.records.openai import message_from_openai
 from kickwheel.serve.errors import Refused, invalid
 from kickwheel.trace.record import Recorder
@@ -34,24 +35,34 @@ class FeedbackBody(BaseModel):
 def trace_routes(traces: Traces, recorder: Recorder) -> list[Route]:
     """The routes of traces."""
 
-    def say(identity: str, feedback: Feedback) -> str:
+    def say(identity: str, said: Feedback) -> str:
         try:
-            return traces.feedback(identity, feedback)
-        except UsageError:
-            # The trace of an answer that has just come may still wait to be written.
-            recorder.flush()
-            return traces.feedback(identity, feedback)
+            trace = _found(traces, recorder, identity)
+        except UsageError as error:
+            raise Refused(404, str(error), param="id", code="trace_not_found") from error
+        if said.answer is not None:
+            try:
+                check_right(trace, said.answer)
+            except UsageError as error:
+                raise Refused(400, f"answer: {error}", param="answer") from error
+        return traces.feedback(trace.id, said)
 
     async def feedback(request: Request) -> JSONResponse:
         said = _read(await request.body())
         identity = request.path_params["identity"].removeprefix(ANSWER_ID)
-        try:
-            trace = await run_in_threadpool(say, identity, said)
-        except UsageError as error:
-            raise Refused(404, str(error), param="id", code="trace_not_found") from error
+        trace = await run_in_threadpool(say, identity, said)
         return JSONResponse({"object": "trace.feedback", "trace": trace, "verdict": said.verdict})
 
     return [Route("/v1/traces/{identity}/feedback", feedback, methods=["POST"])]
+
+
+def _found(traces: Traces, recorder: Recorder, identity: str) -> Trace:
+    try:
+        return traces.get(identity)
+    except UsageError:
+        # The trace of an answer that has just come may still wait to be written.
+        recorder.flush()
+        return traces.get(identity)
 
 
 def _read(body: bytes) -> Feedback:

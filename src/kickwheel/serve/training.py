@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kickwheel.core.plugins import nearest
-from kickwheel.trace import chatlog
+from kickwheel.trace import chatlog, jsonl
 
 LEAST = 10
 """Examples that a training file needs."""
 NAMED = 20
 """Bad lines that the error names; the others are counted."""
+FIRST = 5
+"""Bad lines that are named where no line is good: the file is of another form."""
 
 
 @dataclass(slots=True)
@@ -51,16 +53,40 @@ def check_training_file(path: Path, name: str, context: int | None = None) -> Ch
             tuning itself counts.
     """
     checked = Checked(name)
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                _check(line, context)
-                checked.examples += 1
-            except ValueError as error:
-                checked.bad.append(f"{name}:{number}: {error}")
+    way_on = jsonl.array(path, name)
+    if way_on is not None:
+        checked.bad.append(way_on)
+        return checked
+    for number, line, _, _ in jsonl.lines(path):
+        try:
+            _check(line, context)
+            checked.examples += 1
+        except ValueError as error:
+            checked.bad.append(f"{name}:{number}: {error}")
     return checked
+
+
+def nothing_good(path: Path, name: str) -> str | None:
+    """Why no line of the file can be used, naming the first ones; `None` where one can. It is read
+    no further than to that line."""
+    way_on = jsonl.array(path, name)
+    if way_on is not None:
+        return way_on
+    bad: list[str] = []
+    count = 0
+    for number, line, _, _ in jsonl.lines(path):
+        count += 1
+        try:
+            _check(line, None)
+        except ValueError as error:
+            if len(bad) < FIRST:
+                bad.append(f"{name}:{number}: {error}")
+        else:
+            return None
+    if not count:
+        return f"{name} is empty: a training file has one JSON object a line"
+    rest = [f"and {count - len(bad)} more"] if count > len(bad) else []
+    return "\n".join([f"no line of {name} can be used:", *bad, *rest])
 
 
 def _check(line: bytes, context: int | None) -> None:

@@ -23,6 +23,11 @@ class Move:
     why: str
     time_ns: int
 
+    @property
+    def is_rollback(self) -> bool:
+        """Whether it took a promotion back."""
+        return self.why.startswith(_BACK)
+
 
 class Refs:
     """The refs of one store."""
@@ -71,7 +76,7 @@ class Refs:
         """
         stack: list[str | None] = [None]
         for move in self.history(ref):
-            if len(stack) > 1 and move.why.startswith(_BACK):
+            if len(stack) > 1 and move.is_rollback:
                 stack.pop()
             else:
                 stack.append(move.target)
