@@ -30,8 +30,10 @@ from kickwheel.trace.store import Traces
 
 P = TypeVar("P", bound=Part)
 
-SHELVES = ("models", "tools", "agents")
+SHELVES = ("models", "tools", "memory", "agents")
 """Shelves in the order in which their parts are opened."""
+ANSWERING = ("agents", "models")
+"""Shelves whose parts answer questions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,7 +313,8 @@ def _check_names(
         for key, other, wanted in needs(part):
             named = document.data.get(other) or {}
             if wanted not in named:
-                what = f'no {other[:-1]} named "{wanted}". {nearest(wanted, named)}'
+                one = other.removesuffix("s")
+                what = f'no {one} named "{wanted}". {nearest(wanted, named)}'
                 mistakes.append(document.mistake((shelf, name, *key), what))
 
 
@@ -348,9 +351,9 @@ def _order(plan: Plan, only: Collection[str] | None) -> list[tuple[str, str]]:
             visit((shelf, name))
         ordered.append(key)
 
-    wanted = [k for k in plan.parts if only is None or (k[0] != "tools" and k[1] in only)]
+    wanted = [k for k in plan.parts if only is None or (k[0] in ANSWERING and k[1] in only)]
     if only is not None:
-        known = {name for shelf, name in plan.parts if shelf != "tools"}
+        known = {name for shelf, name in plan.parts if shelf in ANSWERING}
         for name in only:
             if name not in known:
                 raise UsageError(

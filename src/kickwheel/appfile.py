@@ -165,6 +165,8 @@ class AppFile(Section):
     """What answers a prompt."""
     tools: Mapping[str, Any] = Field(default_factory=dict)
     """What agents can do."""
+    memory: Mapping[str, Any] = Field(default_factory=dict)
+    """What agents remember."""
     agents: Mapping[str, Any] = Field(default_factory=dict)
     """Who does the work."""
     serve: Serve = Serve()
