@@ -1,5 +1,9 @@
 import asyncio
 import contextvars
+import dataclasses
+import datetime
+import enum
+import inspect
 import sys
 import threading
 import time
@@ -9,10 +13,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Optional
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import BaseModel, Field, ValidationError
 
 from kickwheel.agents.tools import InvalidArguments, Tool, Toolbox, calling
 from kickwheel.agents.tools.python import Python, from_function
+from kickwheel.agents.tools.schema import mistakes
 from kickwheel.core.errors import UsageError
 from kickwheel.core.plugins import Context
 from kickwheel.core.store import open_store
@@ -228,3 +235,104 @@ async def test_a_function_that_cannot_be_had_is_told(tmp_path: Path, name: str, 
 def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Python(**options)
+
+
+class Size(enum.Enum):
+    SMALL = "s"
+    LARGE = "l"
+
+
+@dataclasses.dataclass
+class Room:
+    number: int
+    size: Size = Size.SMALL
+
+
+class Tree(BaseModel):
+    name: str
+    below: list["Tree"] = []
+
+
+async def test_enums_dataclasses_and_unions_have_schemas_and_arrive_as_themselves() -> None:
+    def move(to: Room | int, when: datetime.date | None = None, fast: bool = False) -> str:
+        return f"{to!r} {when!r} {fast}"
+
+    tool = from_function(move)
+    room = {
+        "type": "object",
+        "properties": {
+            "number": {"type": "integer"},
+            "size": {"type": "string", "enum": ["s", "l"], "default": "s"},
+        },
+        "required": ["number"],
+        "additionalProperties": False,
+    }
+    properties = tool.spec.parameters["properties"]
+    assert properties["to"] == {"anyOf": [room, {"type": "integer"}]}
+    assert properties["when"]["anyOf"] == [{"type": "string", "format": "date"}, {"type": "null"}]
+    moved = await result(tool, '{"to": {"number": 7, "size": "l"}, "when": "2026-11-25"}')
+    assert moved.text == f"{Room(7, Size.LARGE)!r} datetime.date(2026, 11, 25) False"
+    assert (await result(tool, '{"to": 3}')).text == "3 None False"
+
+
+async def test_what_contains_itself_stays_a_reference() -> None:
+    def height(tree: Tree) -> int:
+        return 1 + max((height(below) for below in tree.below), default=0)
+
+    tool = from_function(height)
+    assert list(tool.spec.parameters["$defs"]) == ["Tree"]
+    deep = '{"tree": {"name": "a", "below": [{"name": "b", "below": [{"name": "c"}]}]}}'
+    assert (await result(tool, deep)).text == "3"
+    wrong = await result(tool, '{"tree": {"name": "a", "below": [{"below": []}]}}')
+    assert wrong.text == 'error: argument "tree.below[0].name" is missing'
+
+
+async def test_a_function_may_have_many_parameters() -> None:
+    names = [f"p{n}" for n in range(60)]
+    namespace: dict[str, Any] = {}
+    exec(
+        f"def many({', '.join(f'{n}: int = {i}' for i, n in enumerate(names))}):\n"
+        f"    return sum(({', '.join(names)}))",
+        namespace,
+    )
+    tool = from_function(namespace["many"])
+    assert list(tool.spec.parameters["properties"]) == names
+    assert (await result(tool, '{"p0": 1000}')).text == str(1000 + sum(range(60)))
+
+
+VALUES: dict[Any, st.SearchStrategy[Any]] = {
+    int: st.integers(-(2**53), 2**53),
+    float: st.floats(allow_nan=False, allow_infinity=False),
+    str: st.text(),
+    bool: st.booleans(),
+    list[int]: st.lists(st.integers(-9, 9)),
+    dict[str, bool]: st.dictionaries(st.text(), st.booleans()),
+    Literal["a", "b"]: st.sampled_from("ab"),
+    int | None: st.none() | st.integers(-9, 9),
+}
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), types=st.lists(st.sampled_from(list(VALUES)), max_size=6))
+def test_what_fits_the_schema_arrives_at_the_function(
+    data: st.DataObject, types: list[Any]
+) -> None:
+    names = [f"p{n}" for n in range(len(types))]
+
+    parameters = [
+        inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=kind)
+        for name, kind in zip(names, types, strict=True)
+    ]
+    arrived: list[Any] = []
+
+    def function(*values: Any) -> str:
+        arrived.extend(values)
+        return "done"
+
+    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    function.__annotations__ = dict(zip(names, types, strict=True))
+    tool = from_function(function)
+    given = {n: data.draw(VALUES[kind]) for n, kind in zip(names, types, strict=True)}
+    assert mistakes(given, tool.spec.parameters) == []
+    assert asyncio.run(tool.call(given)) == "done"
+    assert arrived == list(given.values())

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kickwheel.agents.tools.schema import inlined, mistakes
+from kickwheel.agents.tools.schema import mistakes
+from kickwheel.core.schema import inlined
 
 CITY = {"type": "string"}
 
@@ -75,30 +76,6 @@ def test_a_mistake_deep_inside_is_named_with_its_path() -> None:
 
 def test_a_schema_may_allow_arguments_that_it_does_not_name() -> None:
     assert mistakes({"more": 1}, {"type": "object", "additionalProperties": True}) == []
-
-
-def test_references_are_written_out() -> None:
-    written = inlined(
-        {
-            "type": "object",
-            "properties": {
-                "a": {"$ref": "#/$defs/Guest", "description": "who"},
-                "b": {"type": "array", "items": {"$ref": "#/$defs/Guest"}},
-            },
-            "$defs": {
-                "Guest": {"type": "object", "properties": {"room": {"$ref": "#/$defs/Room"}}},
-                "Room": {"type": "string"},
-            },
-        }
-    )
-    guest = {"type": "object", "properties": {"room": {"type": "string"}}}
-    assert written == {
-        "type": "object",
-        "properties": {
-            "a": {**guest, "description": "who"},
-            "b": {"type": "array", "items": guest},
-        },
-    }
 
 
 def test_what_contains_itself_stays_a_reference_and_is_checked_all_the_same() -> None:

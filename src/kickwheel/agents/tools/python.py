@@ -1,15 +1,11 @@
 """`kind: python`: functions of one's own as tools.
 
 What the function says of itself is what the model is told: names, types and defaults come from the
-signature, descriptions from the docstring (Google style) or `Annotated[…, Field(description=…)]`.
+signature, descriptions from the docstring (Google, NumPy or Sphinx style) or from
+`Annotated[…, Field(description=…)]`.
 """
 
-import asyncio
-import contextlib
-import contextvars
 import inspect
-import re
-import threading
 import typing
 import warnings
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -21,10 +17,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.errors import PydanticUserError
 from pydantic_core import PydanticUndefined, to_json
 
-from kickwheel.agents.tools.schema import inlined
+from kickwheel.agents.tools import docstring
+from kickwheel.agents.tools.threads import in_thread
 from kickwheel.agents.tools.tool import InvalidArguments, Limits, Tool, Toolbox, ToolPart
 from kickwheel.core.errors import ToolError, UsageError
 from kickwheel.core.plugins import Context, code
+from kickwheel.core.schema import inlined
 from kickwheel.records import ToolSpec
 
 
@@ -55,15 +53,15 @@ def from_function(function: Callable[..., Any], limits: Limits | None = None) ->
     if not callable(function):
         raise UsageError(f"{function!r} is no function")
     name = getattr(function, "__name__", type(function).__name__)
-    description, about = _docstring(inspect.getdoc(function) or "")
+    told = docstring.read(inspect.getdoc(function) or "")
     try:
         signature = inspect.signature(function)
-        model, names = _arguments(function, signature, about)
+        model, names = _arguments(function, signature, told.parameters)
         schema = _schema(model)
     except (PydanticUserError, NameError, TypeError, ValueError) as error:
         why = str(error).partition("\n")[0]
         raise UsageError(f"the function {name} cannot be a tool: {why}") from error
-    spec = ToolSpec(name=name, description=description, parameters=schema)
+    spec = ToolSpec(name=name, description=told.description, parameters=schema)
     return _Function(function, signature, model, names, spec, limits or Limits())
 
 
@@ -91,7 +89,7 @@ class _Function:
         """What the function returns, as text."""
         bound = self._bind(arguments)
         run = partial(self._function, *bound.args, **bound.kwargs)
-        returned = await (run() if self._waits else _in_thread(run))
+        returned = await (run() if self._waits else in_thread(run))
         if inspect.isawaitable(returned):
             returned = await returned
         return returned if isinstance(returned, str) else _text(returned)
@@ -160,81 +158,8 @@ def _untitled(node: Any, names: bool = False) -> Any:
     }
 
 
-_SECTION = re.compile(
-    r"(args|arguments|parameters|params|returns?|raises|yields?|examples?|notes?|source|warns|"
-    r"attributes|references|see also|todo)\s*:\s*$",
-    re.IGNORECASE,
-)
-_ENTRY = re.compile(r"\*{0,2}(\w+)\s*(?:\(.*?\))?\s*:\s*(.*)$")
-
-
-def _docstring(text: str) -> tuple[str, dict[str, str]]:
-    """The text before the first section, and what `Args:` says of each parameter."""
-    sections: dict[str, list[str]] = {"": []}
-    current = ""
-    for line in text.splitlines():
-        head = _SECTION.match(line)
-        if head:
-            current = head[1].lower()
-            sections[current] = []
-        else:
-            sections[current].append(line)
-    about: dict[str, str] = {}
-    for key in ("args", "arguments", "parameters", "params"):
-        about.update(_entries(sections.get(key, [])))
-    return "\n".join(sections[""]).strip(), about
-
-
-def _entries(lines: list[str]) -> dict[str, str]:
-    found: dict[str, list[str]] = {}
-    indent = next((len(line) - len(line.lstrip()) for line in lines if line.strip()), 0)
-    last = ""
-    for line in lines:
-        entry = _ENTRY.match(line.strip())
-        if entry and len(line) - len(line.lstrip()) == indent:
-            last = entry[1]
-            found[last] = [entry[2]]
-        elif last and line.strip():
-            found[last].append(line.strip())
-    return {name: " ".join(parts).strip() for name, parts in found.items()}
-
-
 def _text(value: Any) -> str:
     try:
         return to_json(value, fallback=str).decode()
     except ValueError as error:
         raise ToolError(f"what the function returned cannot be told: {error}") from error
-
-
-async def _in_thread(run: Callable[[], Any]) -> Any:
-    """What `run` returns, from a thread of its own.
-
-    Not from asyncio's pool: a function that never ends would keep its place there, and the program
-    from ending.
-    """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[Any] = loop.create_future()
-    context = contextvars.copy_context()
-
-    def settle(result: Any, error: BaseException | None) -> None:
-        if future.done():
-            return
-        if error is None:
-            future.set_result(result)
-        else:
-            future.set_exception(error)
-
-    def work() -> None:
-        result: Any = None
-        error: BaseException | None = None
-        try:
-            result = context.run(run)
-        except Exception as raised:
-            error = raised
-        except BaseException as raised:
-            error = ToolError(f"the function tried to end the program: {type(raised).__name__}")
-        with contextlib.suppress(RuntimeError):  # The loop has ended: nobody waits any more.
-            loop.call_soon_threadsafe(settle, result, error)
-
-    threading.Thread(target=work, name="kickwheel-tool", daemon=True).start()
-    return await future

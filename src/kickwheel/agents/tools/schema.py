@@ -1,4 +1,4 @@
-"""JSON Schema, as far as tools need it: values checked against it, references written out.
+"""JSON Schema, as far as tools need it: the arguments of a call checked against it.
 
 A model's mistake must be told in words that help it to write the call again, so each mistake names
 the argument and what it should have been. Types that JSON Schema does not know (`float` and `dict`
@@ -49,42 +49,6 @@ def mistakes(arguments: Mapping[str, Any], schema: Schema) -> list[str]:
         return ["the call's arguments are nested too deep"]
     except (TypeError, ValueError, AttributeError, LookupError):
         return []  # The schema breaks JSON Schema's own rules, so it cannot judge.
-
-
-def inlined(schema: Schema) -> dict[str, Any]:
-    """The schema with its local `$ref`s written out; only those that contain themselves stay."""
-    definitions = {
-        f"#/{key}/{name}": value
-        for key in ("$defs", "definitions")
-        for name, value in schema.get(key, {}).items()
-    }
-    kept: set[str] = set()
-
-    def write(node: Any, inside: tuple[str, ...]) -> Any:
-        if isinstance(node, list):
-            return [write(entry, inside) for entry in node]
-        if not isinstance(node, Mapping):
-            return node
-        reference = node.get("$ref")
-        if not isinstance(reference, str) or reference not in definitions:
-            return {key: write(value, inside) for key, value in node.items()}
-        if reference in inside:
-            kept.add(reference)
-            return dict(node)
-        beside = {key: value for key, value in node.items() if key != "$ref"}
-        whole = write(definitions[reference], (*inside, reference))
-        return {**whole, **write(beside, inside)}
-
-    top = {key: value for key, value in schema.items() if key not in ("$defs", "definitions")}
-    result: dict[str, Any] = write(top, ())
-    whole: dict[str, Any] = {}
-    while kept - whole.keys():
-        # What contains itself keeps its definition, in which it may name itself.
-        for name in sorted(kept - whole.keys()):
-            whole[name] = write(definitions[name], (name,))
-    if whole:
-        result["$defs"] = {name.rpartition("/")[2]: value for name, value in whole.items()}
-    return result
 
 
 def _check_call(arguments: Mapping[str, Any], schema: Schema) -> list[str]:
