@@ -1,0 +1,53 @@
+from pathlib import Path
+from typing import Any
+
+from tests.agents.desk import desk, events
+
+from kickwheel.agents.events import Chosen, Finished
+
+TEAM = """
+models:
+  m: {kind: openai, model: m, base_url: URL, api_key: k}
+agents:
+  triage: {kind: tool_loop, model: m, instructions: triage}
+  billing: {kind: tool_loop, model: m, instructions: billing, description: "bills and refunds"}
+  desk: {kind: handoff, agents: [triage, billing], max_handoffs: 2}
+"""
+
+
+def offered(body: dict[str, Any]) -> list[str]:
+    return [tool["function"]["name"] for tool in body.get("tools", [])]
+
+
+async def test_the_conversation_goes_to_whom_an_agent_names_and_they_see_all_of_it(
+    tmp_path: Path,
+) -> None:
+    seen: list[dict[str, Any]] = []
+
+    def say(body: dict[str, Any]) -> Any:
+        seen.append(body)
+        if body["messages"][0]["content"] == "triage":
+            return ("hand_to_billing", {"reason": "a refund"})
+        return "Refunded."
+
+    async with desk(tmp_path, say, TEAM) as (app, _):
+        found = await events(app, "desk", "My money, please")
+    end = found[-1]
+    assert isinstance(end, Finished)
+    assert (end.why, end.answer.content, end.steps) == ("answered", "Refunded.", 2)
+    assert Chosen("billing", "desk") in found
+    assert offered(seen[0]) == ["hand_to_billing"]
+    assert "bills and refunds" in seen[0]["tools"][0]["function"]["description"]
+    assert [m["role"] for m in seen[1]["messages"]] == ["system", "user", "assistant", "tool"]
+
+
+async def test_agents_that_only_pass_it_on_are_stopped(tmp_path: Path) -> None:
+    def say(body: dict[str, Any]) -> Any:
+        names = offered(body)
+        return (names[0], {"reason": "not me"}) if names else "Then I answer."
+
+    async with desk(tmp_path, say, TEAM) as (app, server):
+        end = (await events(app, "desk", "Hello"))[-1]
+    assert isinstance(end, Finished)
+    assert end.answer.content == "Then I answer."
+    assert len(server.asked) == 3
