@@ -25,28 +25,40 @@ def test_a_store_of_an_older_version_is_left_as_it_is(tmp_path: Path) -> None:
     assert (tmp_path / "store.db").read_bytes() == before
 
 
+def test_a_store_of_version_1_is_brought_to_this_one_with_all_that_is_in_it(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        store.refs.move("a/b", "adapter/1", expected=None, why="")
+        for table in ("run", "run_step", "run_question", "worker"):
+            store.database.write(lambda c, table=table: c.execute(f"DROP TABLE {table}"))
+        store.database.write(lambda c: c.execute("PRAGMA user_version = 1"))
+    with open_store(tmp_path) as store:
+        assert store.refs.read("a/b") == "adapter/1"
+        assert store.runs.open() == []
+
+
 def test_a_damaged_store_is_told(tmp_path: Path) -> None:
     (tmp_path / "store.db").write_bytes(b"this is no database at all" * 100)
     with pytest.raises(StoreError, match=r"store\.db: damaged"), open_store(tmp_path):
         pass
 
 
-def test_many_processes_may_open_a_new_store_at_once(tmp_path: Path) -> None:
+def test_many_processes_may_open_a_new_store_at_once(tmp_path: Path, database: str | None) -> None:
     code = (
         "import sys; from pathlib import Path\nfrom kickwheel.core.store import open_store\n"
-        "with open_store(Path(sys.argv[1])) as s: s.refs.move(sys.argv[2], 'adapter/1',"
+        "with open_store(Path(sys.argv[1]), sys.argv[-1] or None) as s: s.refs.move(sys.argv[2], 'adapter/1',"
         " expected=None, why='')"
     )
     running = [
-        subprocess.Popen([sys.executable, "-c", code, str(tmp_path), f"ref{i}"]) for i in range(4)
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path), f"ref{i}", database or ""])
+        for i in range(4)
     ]
     assert [process.wait() for process in running] == [0, 0, 0, 0]
-    with open_store(tmp_path) as store:
+    with open_store(tmp_path, database) as store:
         assert store.refs.names() == ["ref0", "ref1", "ref2", "ref3"]
 
 
-def test_writes_of_many_threads_all_arrive(tmp_path: Path) -> None:
-    with open_store(tmp_path) as store:
+def test_writes_of_many_threads_all_arrive(tmp_path: Path, database: str | None) -> None:
+    with open_store(tmp_path, database) as store:
 
         def move(number: int) -> None:
             store.refs.move(f"ref{number}", "adapter/1", expected=None, why="")
@@ -59,8 +71,8 @@ def test_writes_of_many_threads_all_arrive(tmp_path: Path) -> None:
         assert len(store.refs.names()) == 16
 
 
-def test_a_ref_moves_only_from_where_it_was_seen(tmp_path: Path) -> None:
-    with open_store(tmp_path) as store:
+def test_a_ref_moves_only_from_where_it_was_seen(tmp_path: Path, database: str | None) -> None:
+    with open_store(tmp_path, database) as store:
         store.refs.move("a/b", "adapter/1", expected=None, why="first")
         with pytest.raises(UsageError, match="now points at adapter/1"):
             store.refs.move("a/b", "adapter/2", expected=None, why="late")
@@ -69,8 +81,8 @@ def test_a_ref_moves_only_from_where_it_was_seen(tmp_path: Path) -> None:
         assert [m.target for m in store.refs.history("a/b")] == ["adapter/1", "adapter/2"]
 
 
-def test_rollbacks_go_back_step_by_step_and_never_forth(tmp_path: Path) -> None:
-    with open_store(tmp_path) as store:
+def test_rollbacks_go_back_step_by_step_and_never_forth(tmp_path: Path, database: str | None) -> None:
+    with open_store(tmp_path, database) as store:
         for number, before in ((1, None), (2, 1), (3, 2)):
             expected = None if before is None else f"adapter/{before}"
             store.refs.move("r", f"adapter/{number}", expected=expected, why="better")
@@ -112,28 +124,28 @@ def test_an_unknown_artifact_is_a_usage_error(tmp_path: Path) -> None:
         store.artifacts.path("adapter", "12")
 
 
-def test_a_step_that_was_finished_is_not_run_again_even_after_sigkill(tmp_path: Path) -> None:
+def test_a_step_that_was_finished_is_not_run_again_even_after_sigkill(tmp_path: Path, database: str | None) -> None:
     code = (
         "import os, sys, signal; from pathlib import Path\n"
         "from kickwheel.core.store import open_store\n"
         "def do(name):\n"
         "    with open(sys.argv[1] + '/log', 'a') as f: f.write(name)\n"
         "    return name\n"
-        "with open_store(Path(sys.argv[1])) as s:\n"
+        "with open_store(Path(sys.argv[1]), sys.argv[-1] or None) as s:\n"
         "    s.journal.step('run', 'one', [1], lambda: do('1'), str)\n"
         "    if not Path(sys.argv[1] + '/second').exists():\n"
         "        Path(sys.argv[1] + '/second').touch()\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
         "    s.journal.step('run', 'two', [1], lambda: do('2'), str)\n"
     )
-    command = [sys.executable, "-c", code, str(tmp_path)]
+    command = [sys.executable, "-c", code, str(tmp_path), database or ""]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     assert subprocess.run(command, check=False).returncode == 0
     assert (tmp_path / "log").read_text() == "12"
 
 
-def test_a_step_with_other_inputs_is_run_again(tmp_path: Path) -> None:
-    with open_store(tmp_path) as store:
+def test_a_step_with_other_inputs_is_run_again(tmp_path: Path, database: str | None) -> None:
+    with open_store(tmp_path, database) as store:
         results = [
             store.journal.step("run", "one", inputs, lambda: os.urandom(4).hex(), str)
             for inputs in ({"a": 1, "b": 2}, {"b": 2, "a": 1}, {"a": 2, "b": 2})
@@ -141,8 +153,8 @@ def test_a_step_with_other_inputs_is_run_again(tmp_path: Path) -> None:
     assert results[0] == results[1] != results[2]
 
 
-def test_a_step_that_raises_leaves_nothing_behind(tmp_path: Path) -> None:
-    with open_store(tmp_path) as store:
+def test_a_step_that_raises_leaves_nothing_behind(tmp_path: Path, database: str | None) -> None:
+    with open_store(tmp_path, database) as store:
         with pytest.raises(ZeroDivisionError):
             store.journal.step("run", "one", 1, lambda: 1 // 0, int)
         assert store.journal.step("run", "one", 1, lambda: 7, int) == 7

@@ -15,8 +15,8 @@ from kickwheel.trace.store import Traces
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with open_store(tmp_path / "store") as opened:
+def store(tmp_path: Path, database: str | None) -> Iterator[Store]:
+    with open_store(tmp_path / "store", database) as opened:
         yield opened
 
 

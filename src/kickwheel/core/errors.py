@@ -6,6 +6,8 @@ KickwheelError
 │  └─ DataError      a file of traffic, a dataset or an adapter that cannot be used
 ├─ MissingExtra      a package is not installed; the text says which extra brings it
 ├─ StoreError        the store is of another version, locked, damaged or full
+├─ ReplayError       a run's journal and the code that goes on with it do not agree
+├─ RunLost           another worker has a run now, or it was cancelled
 ├─ EngineError       a model server that we run does not start or has died for good
 ├─ ModelError        a model did not answer; `status` is the HTTP status to pass on
 ├─ ToolError         a tool failed; the agent gets the text as the tool's result
@@ -65,6 +67,18 @@ class MissingExtra(KickwheelError):
 
 class StoreError(KickwheelError):
     """The store is of another version, locked, damaged or full."""
+
+
+class ReplayError(KickwheelError):
+    """A run's journal and the code that goes on with it do not agree."""
+
+
+class RunLost(KickwheelError):
+    """Another worker has a run now, or it was cancelled."""
+
+    def __init__(self, run: str) -> None:
+        super().__init__(f"run {run} was cancelled, or another worker goes on with it")
+        self.run = run
 
 
 class EngineError(KickwheelError):

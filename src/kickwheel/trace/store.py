@@ -5,7 +5,6 @@ read. Lists are read from columns, never from the traces' bytes. What is written
 `core.redact` here, so that no way into the store goes around it.
 """
 
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,18 +14,18 @@ from typing import Any
 from kickwheel.core import redact
 from kickwheel.core.errors import UsageError
 from kickwheel.core.store import Store
-from kickwheel.core.store.sqlite import Database
+from kickwheel.core.store.database import Connection, Database
 from kickwheel.records import Feedback, Message, Span, Trace, genai, wire
 
 BATCH = 500
 """Traces in one transaction, and in one reading, at most."""
 QUESTION_CHARS = 200
 
-_COLUMNS = (
-    "seq, id, workload, source, start_ns, duration_ns, model, error, spans, input_tokens, "
+_SUMMARY = (
+    "id, workload, source, start_ns, duration_ns, model, error, spans, input_tokens, "
     "output_tokens, question"
 )
-_VERDICT = "SELECT json_extract(body, '$.verdict') FROM feedback WHERE trace = t.id"
+_LAST = "SELECT body FROM feedback WHERE trace = t.id ORDER BY seq DESC LIMIT 1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +106,7 @@ class Traces:
         """
         where, values = _conditions(workload, "<", None if before is None else _position(before))
         rows = self._database.read(
-            f"SELECT {_COLUMNS}, ({_VERDICT} ORDER BY seq DESC LIMIT 1) FROM trace AS t{where} "
+            f"SELECT seq, {_SUMMARY}, ({_LAST}) FROM trace AS t{where} "
             "ORDER BY start_ns DESC, seq DESC LIMIT ?",
             (*values, limit),
         )
@@ -160,11 +159,13 @@ class Traces:
 
 
 def _joined(database: Database, rows: Sequence[tuple[Any, ...]]) -> Iterator[Trace]:
+    if not rows:
+        return
     said: dict[str, list[Feedback]] = {}
     found = database.read(
-        "SELECT trace, body FROM feedback WHERE trace IN (SELECT value FROM json_each(?)) "
+        f"SELECT trace, body FROM feedback WHERE trace IN ({', '.join('?' * len(rows))}) "
         "ORDER BY seq",
-        (wire.to_bytes([row[0] for row in rows]).decode(),),
+        [row[0] for row in rows],
     )
     for identity, body in found:
         said.setdefault(identity, []).append(wire.from_bytes(body, Feedback))
@@ -174,12 +175,14 @@ def _joined(database: Database, rows: Sequence[tuple[Any, ...]]) -> Iterator[Tra
 
 
 def _insert(
-    connection: sqlite3.Connection, batch: list[tuple[tuple[Any, ...], tuple[Feedback, ...]]]
+    connection: Connection, batch: list[tuple[tuple[Any, ...], tuple[Feedback, ...]]]
 ) -> int:
     added = 0
     for row, feedback in batch:
         done = connection.execute(
-            "INSERT OR IGNORE INTO trace VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row
+            f"INSERT INTO trace ({_SUMMARY}, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT DO NOTHING",
+            row,
         )
         if done.rowcount:
             added += 1
@@ -187,10 +190,10 @@ def _insert(
     return added
 
 
-def _say(connection: sqlite3.Connection, trace: str, feedback: Iterable[Feedback]) -> None:
+def _say(connection: Connection, trace: str, feedback: Iterable[Feedback]) -> None:
     connection.executemany(
         "INSERT INTO feedback (trace, body) VALUES (?, ?)",
-        [(trace, wire.to_bytes(said).decode()) for said in feedback],
+        [(trace, wire.to_bytes(said)) for said in feedback],
     )
 
 
@@ -268,6 +271,6 @@ def _summary(row: tuple[Any, ...]) -> Summary:
         input_tokens=row[9],
         output_tokens=row[10],
         question=row[11],
-        verdict=row[12],
+        verdict=None if row[12] is None else wire.from_bytes(row[12], Feedback).verdict,
         cursor=f"{start_ns}-{seq}",
     )

@@ -7,12 +7,15 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from kickwheel.core.errors import StoreError, UsageError
 from kickwheel.core.files import sha256, storage_error, write_whole
 from kickwheel.records import wire
 
 MANIFEST = "manifest.json"
+
+R = TypeVar("R")
 
 
 class Artifacts:
@@ -67,6 +70,15 @@ class Artifacts:
             raise UsageError(f'more than one {kind} begins with "{identity}": {names}')
         raise UsageError(f'no {kind} "{identity}" in {self.folder}')
 
+    def record(self, kind: str, identity: str, of: type[R]) -> R:
+        """The record that the artifact is about, as `read_record`.
+
+        Raises:
+            UsageError: there is no such artifact, or several begin so.
+            StoreError: its record is damaged.
+        """
+        return read_record(self.path(kind, identity), of)
+
     def ids(self, kind: str) -> list[str]:
         """Ids of all artifacts of a kind, oldest first."""
         return [p.name for p in self._complete(kind)]
@@ -74,6 +86,21 @@ class Artifacts:
     def _complete(self, kind: str) -> list[Path]:
         manifests = (self.folder / kind).glob(f"[!.]*/{MANIFEST}")
         return [p.parent for p in sorted(manifests, key=lambda p: p.stat().st_mtime_ns)]
+
+
+def read_record(folder: Path, of: type[R]) -> R:
+    """The record in a folder: in `report.json` where it is a `Report`.
+
+    Raises:
+        StoreError: it is missing or damaged.
+    """
+    file = folder / f"{of.__name__.lower()}.json"
+    try:
+        return wire.from_bytes(file.read_bytes(), of)
+    except OSError as error:
+        raise StoreError(f"{file}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise StoreError(f"{file}: damaged, {error}. Make it again.") from error
 
 
 def verify(folder: Path) -> None:

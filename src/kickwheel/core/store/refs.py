@@ -3,12 +3,11 @@
 Every move is kept, so that a rollback knows the way back.
 """
 
-import sqlite3
 import time
 from dataclasses import dataclass
 
 from kickwheel.core.errors import UsageError
-from kickwheel.core.store.sqlite import Database
+from kickwheel.core.store.database import Connection, Database
 
 _BACK = "rollback: "
 
@@ -49,7 +48,7 @@ class Refs:
             UsageError: somebody moved it in between; nothing was changed.
         """
 
-        def write(connection: sqlite3.Connection) -> None:
+        def write(connection: Connection) -> None:
             found = connection.execute(
                 "SELECT target FROM move WHERE ref = ? ORDER BY seq DESC LIMIT 1", (ref,)
             ).fetchone()

@@ -1,4 +1,4 @@
-"""The one database file of a store: its schema and its connections.
+"""A store's database as one SQLite file.
 
 Write-ahead log, so that readers never wait; every write goes through `write`, one at a time in
 this process, and waits up to `BUSY_S` for other processes. Whatever SQLite has to say comes as a
@@ -14,78 +14,21 @@ from typing import Any
 
 from kickwheel.core.errors import StoreError
 from kickwheel.core.files import storage_error
+from kickwheel.core.store.database import Connection
+from kickwheel.core.store.schema import VERSION, statements
 
-VERSION = 1
 BUSY_S = 10.0
 
-SCHEMA = """
-CREATE TABLE trace (
-    seq INTEGER PRIMARY KEY,
-    id TEXT NOT NULL UNIQUE,
-    workload TEXT NOT NULL,
-    source TEXT NOT NULL,
-    start_ns INTEGER NOT NULL,
-    duration_ns INTEGER NOT NULL,
-    model TEXT NOT NULL,
-    error TEXT,
-    spans INTEGER NOT NULL,
-    input_tokens INTEGER NOT NULL,
-    output_tokens INTEGER NOT NULL,
-    question TEXT NOT NULL,
-    body BLOB NOT NULL
-);
-CREATE INDEX trace_by_time ON trace (start_ns);
-CREATE INDEX trace_by_workload ON trace (workload, start_ns);
-CREATE TABLE feedback (
-    seq INTEGER PRIMARY KEY,
-    trace TEXT NOT NULL,
-    body BLOB NOT NULL
-);
-CREATE INDEX feedback_by_trace ON feedback (trace);
-CREATE TABLE move (
-    seq INTEGER PRIMARY KEY,
-    ref TEXT NOT NULL,
-    target TEXT,
-    why TEXT NOT NULL,
-    time_ns INTEGER NOT NULL
-);
-CREATE INDEX move_by_ref ON move (ref, seq DESC);
-CREATE TABLE journal (
-    run TEXT NOT NULL,
-    step TEXT NOT NULL,
-    inputs TEXT NOT NULL,
-    result BLOB NOT NULL,
-    started REAL NOT NULL,
-    ended REAL NOT NULL,
-    PRIMARY KEY (run, step, inputs)
-) WITHOUT ROWID;
-CREATE TABLE job (
-    id TEXT PRIMARY KEY,
-    created_at INTEGER NOT NULL,
-    body BLOB NOT NULL
-);
-CREATE TABLE job_event (
-    seq INTEGER PRIMARY KEY,
-    job TEXT NOT NULL,
-    body BLOB NOT NULL
-);
-CREATE INDEX job_event_by_job ON job_event (job, seq);
-CREATE TABLE file (
-    id TEXT PRIMARY KEY,
-    created_at INTEGER NOT NULL,
-    body BLOB NOT NULL
-);
-"""
 
-
-class Database:
-    """The open database: one connection that writes, and as many as ever read at once."""
+class Sqlite:
+    """One connection that writes, and as many as ever read at once; see `Database`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
         self._idle: deque[sqlite3.Connection] = deque()
         self._closed = False
+        self._synced = False
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._writer = self._connect()
@@ -95,18 +38,14 @@ class Database:
         except sqlite3.Error as error:
             raise _told(error, path) from error
 
-    def read(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
-        """All rows that the query finds, as tuples; from any thread, without waiting for writers.
-
-        Raises:
-            StoreError: the file is damaged, cannot be read, or the store was closed.
-        """
+    def read(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        """All rows that the query finds; see `Database.read`."""
         if self._closed:
             raise StoreError(f"{self.path}: the store was closed")
         try:
             connection = self._reader()
             try:
-                rows = connection.execute(query, values).fetchall()
+                rows = connection.execute(sql, values).fetchall()
             except BaseException:
                 connection.close()
                 raise
@@ -119,15 +58,16 @@ class Database:
             self._idle.append(connection)
         return rows
 
-    def write(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
-        """What `work` returns, its statements written together or not at all.
+    def write(self, work: Callable[[Connection], Any], *, sync: bool = False) -> Any:
+        """What `work` returns, its statements written together; see `Database.write`.
 
-        Raises:
-            StoreError: the disk is full, the file is damaged, or another process held it for more
-                than `BUSY_S` seconds. Nothing was written.
+        Another process may hold the file for `BUSY_S` seconds at most.
         """
         with self._lock:
             try:
+                if sync != self._synced:
+                    self._writer.execute(f"PRAGMA synchronous = {'FULL' if sync else 'NORMAL'}")
+                    self._synced = sync
                 self._writer.execute("BEGIN IMMEDIATE")
                 result = work(self._writer)
                 self._writer.execute("COMMIT")
@@ -169,9 +109,10 @@ class Database:
             self._writer.execute("PRAGMA journal_mode = WAL")
             # Two processes may open a new store at once: look again inside the transaction.
             self._writer.execute("BEGIN IMMEDIATE")
-            if self._version() == 0:
-                for statement in SCHEMA.split(";"):
-                    self._writer.execute(statement)
+            version = self._version()
+            for statement in statements(version):
+                self._writer.execute(statement)
+            if version != VERSION:
                 self._writer.execute(f"PRAGMA user_version = {VERSION}")
             self._writer.execute("COMMIT")
         except BaseException:
@@ -180,7 +121,7 @@ class Database:
 
     def _version(self) -> int:
         (version,) = self._writer.execute("PRAGMA user_version").fetchone()
-        if version not in (0, VERSION):
+        if not 0 <= version <= VERSION:
             age = "an older" if version < VERSION else "a newer"
             raise StoreError(
                 f"{self.path}: written by {age} kickwheel (store version {version}, this one reads "

@@ -1,11 +1,10 @@
-"""Finished steps by run id and input hash: the only way to resume.
+"""Finished steps of turns and other computing, by run id and input hash.
 
 A step that is found here is not run again; its result is read back. A run that is started with
 other inputs starts over from the first step whose inputs changed, since each step's inputs hold
 the results of those before.
 """
 
-import sqlite3
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from kickwheel.records import wire
 
 if TYPE_CHECKING:
-    from kickwheel.core.store.sqlite import Database
+    from kickwheel.core.store.database import Connection, Database
 
 T = TypeVar("T")
 
@@ -45,8 +44,13 @@ class Journal:
         result = do()
         row = (run, name, key, wire.to_bytes(result), started, time.time())
 
-        def write(connection: sqlite3.Connection) -> None:
-            connection.execute("INSERT OR REPLACE INTO journal VALUES (?, ?, ?, ?, ?, ?)", row)
+        def write(connection: "Connection") -> None:
+            connection.execute(
+                "INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (run, step, inputs) "
+                "DO UPDATE SET result = excluded.result, started = excluded.started, "
+                "ended = excluded.ended",
+                row,
+            )
 
         self._database.write(write)
         return result
