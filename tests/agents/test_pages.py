@@ -60,3 +60,9 @@ def test_the_yaml_on_the_pages_is_a_valid_app(tmp_path: Path) -> None:
         encoding="utf-8",
     )
     assert len(check_app(tmp_path).parts) == 3
+
+
+@pytest.mark.parametrize("kind", ["README", "router", "graph", "handoff", "human"])
+def test_the_app_on_the_page_is_valid(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "app.yml").write_text(block(f"agents/{kind}.md", "yaml"), encoding="utf-8")
+    assert check_app(tmp_path).parts
