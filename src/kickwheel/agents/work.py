@@ -32,6 +32,8 @@ from kickwheel.agents.events import (
     as_it_happens,
     deltas,
 )
+from kickwheel.agents.output import Output, Wanted, formed
+from kickwheel.agents.preview import Reached, harmless, looking
 from kickwheel.agents.tools import Tool, calling
 from kickwheel.agents.tools.flow import Untrusted
 from kickwheel.core.errors import ModelError
@@ -70,6 +72,9 @@ class AgentPart(Part):
     """What it may do once results that nobody vouches for have entered its conversation (tools that
     are not `trusted`). `allow`: everything. `confirm`: a person must say yes to each call with
     effects. `forbid`: no calls with effects."""
+    output: Wanted = None
+    """What the answer must be: JSON of a schema. The JSON Schema itself, a file of one beside the
+    app, or a Pydantic model, `package.module:Model`. By default whatever the agent says."""
 
 
 class Spent(Exception):
@@ -98,6 +103,10 @@ class Run:
     cost_usd: float = 0.0
     calls: calling.Calls = field(default_factory=calling.Calls)
     """What its tool calls have in common: what they brought in, and what is kept of it."""
+    again: "Again | None" = None
+    """Asks whoever said something last to say it in another form."""
+    formed: bool = False
+    """Whether they were told of the form that is wanted."""
 
     async def ask(self, model: Model, request: ChatRequest, *, aloud: bool = True) -> Completion:
         """What the model answers; a step of the run.
@@ -108,7 +117,15 @@ class Run:
             ModelError: the model did not answer.
             Spent: a budget was used up before.
         """
+        if request.tools and request.tool_choice != "none" and request.json_schema is not None:
+            # A grammar of the answer would let no call pass; the last answer is read when it is
+            # there.
+            request = replace(request, json_schema=None)
+        if looking():
+            raise Reached(model, request)
         self._begin()
+        self.again = partial(self._ask_again, model, request)
+        self.formed = request.json_schema is not None
         request = replace(request, timeout_s=min(request.timeout_s, self.options.timeout_s))
         told = False
 
@@ -131,15 +148,21 @@ class Run:
         return completion
 
     async def call(
-        self, tools: Mapping[str, Tool], calls: Sequence[ToolCall]
+        self, tools: Mapping[str, Tool], calls: Sequence[ToolCall], *, at: str = ""
     ) -> list[calling.Result]:
-        """The results of all calls, made at once, in the order of the calls; each is a step."""
+        """The results of all calls, made at once, in the order of the calls; each is a step.
+
+        Args:
+            at: name of the place of one call, where the order in which calls begin hangs on time.
+        """
         prepared = [calling.prepare(tools, call, self.calls) for call in calls]
+        if looking():
+            harmless(tools, calls)
         for call in calls:
             self.tell(Called(call))
 
         async def one(ready: calling.Prepared) -> calling.Result:
-            result = await ready.make()
+            result = await ready.make(at=at)
             self.tell(Returned(ready.asked, result.text, result.state))
             return result
 
@@ -163,6 +186,8 @@ class Run:
             request: what else it is asked for: tools of the caller, limits.
         """
         told = False
+        self.again = partial(self._hand_again, agent, messages, request)
+        self.formed = request is not None and request.json_schema is not None
 
         async def do() -> Finished:
             nonlocal told
@@ -185,15 +210,22 @@ class Run:
         return finished
 
     async def step(
-        self, name: str, arguments: Any, do: Callable[[], Awaitable[T]], kind: type[T]
+        self,
+        name: str,
+        arguments: Any,
+        do: Callable[[], Awaitable[T]],
+        kind: type[T],
+        *,
+        at: str = "",
     ) -> T:
         """The result of `do`, whose own steps lie below this one: for branches that run at once.
 
         Args:
             arguments: all that the result depends on, as records or plain values.
             kind: type of the result, a record or plain value.
+            at: name of its place, where the order in which steps begin hangs on time.
         """
-        return await steps().step(name, arguments, do, kind)
+        return await steps().step(name, arguments, do, kind, at=at)
 
     def say(self, text: str) -> None:
         """Tells text that no model wrote in this run as part of the answer."""
@@ -215,6 +247,36 @@ class Run:
         return Finished(
             why=_WHY[answer.finish_reason], answer=answer.message, usage=answer.usage, steps=1
         )
+
+    async def _ask_again(
+        self,
+        model: Model,
+        request: ChatRequest,
+        more: Sequence[Message],
+        schema: Mapping[str, Any],
+    ) -> tuple[str, Message]:
+        request = replace(
+            request,
+            messages=(*request.messages, *more),
+            tool_choice="none" if request.tools else request.tool_choice,
+            json_schema=schema,
+            labels=(),
+            stop=(),
+        )
+        completion = await self.ask(model, request, aloud=False)
+        return completion.finish_reason, completion.message
+
+    async def _hand_again(
+        self,
+        agent: Agent,
+        messages: Sequence[Message],
+        request: ChatRequest | None,
+        more: Sequence[Message],
+        schema: Mapping[str, Any],
+    ) -> tuple[str, Message]:
+        request = replace(request or ChatRequest(messages=()), json_schema=schema)
+        finished = await self.hand(agent, (*messages, *more), request)
+        return finished.why, answered(agent.name, finished)
 
     def _begin(self) -> None:
         """Counts a model call, where all whom it is made for can afford it."""
@@ -251,6 +313,9 @@ class Run:
             yield run
             run = run.outer
 
+
+Again = Callable[[Sequence[Message], Mapping[str, Any]], Awaitable[tuple[str, Message]]]
+"""Asks with further messages for JSON of a schema: why the answer ended, and the answer."""
 
 _WHY: dict[str, Why] = {
     "stop": "answered",
@@ -296,6 +361,11 @@ class Worker:
         return deltas(self.run(request.messages, request), self.name)
 
     async def _noted(self, asked: ChatRequest, tell: Tell) -> None:
+        wanted = self._options.output
+        if asked.json_schema is not None:
+            wanted = Output(asked.json_schema)
+        elif wanted is not None:
+            asked = replace(asked, json_schema=wanted.schema)
         with _own_span(self.name) as noted:
             noted.attributes[genai.OPERATION] = "invoke_agent"
             noted.attributes[genai.AGENT_NAME] = self.name
@@ -303,20 +373,25 @@ class Worker:
             outer = running()
             calls = calling.Calls(self._options.untrusted, None if outer is None else outer.calls)
             calls.flow.started_with(asked.messages)
-            run = Run(self.name, asked, tell, self._options, outer, calls=calls)
+            # What must have a form is said when it has it.
+            told = tell if wanted is None else partial(_wordless, tell)
+            run = Run(self.name, asked, told, self._options, outer, calls=calls)
             _running.set(run)
-            finished = await self._within(run)
+            finished = await self._within(run, wanted)
+            if wanted is not None and finished.answer.content:
+                tell(Text(finished.answer.content))
             noted.output = (finished.answer,)
             noted.attributes[genai.INPUT_TOKENS] = finished.usage.prompt_tokens
             noted.attributes[genai.OUTPUT_TOKENS] = finished.usage.output_tokens
             noted.attributes[genai.FINISH_REASONS] = [finished.why]
             tell(finished)
 
-    async def _within(self, run: Run) -> Finished:
+    async def _within(self, run: Run, wanted: Output | None) -> Finished:
         """The end of the work, or of its time or budget."""
         try:
             async with asyncio.timeout(self._options.timeout_s) as clock:
-                return await self.work(run)
+                finished = await self.work(run)
+                return finished if wanted is None else await formed(run, finished, wanted)
         except TimeoutError:
             if not clock.expired():
                 raise
@@ -327,6 +402,11 @@ class Worker:
             if spent.run is not run:
                 raise
             return run.ended(spent.why, note=spent.note)
+
+
+def _wordless(tell: Tell, event: Event) -> None:
+    if not isinstance(event, Text):
+        tell(event)
 
 
 async def together(works: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:

@@ -72,9 +72,13 @@ def read_yaml(file: Path) -> Document:
 def check(
     document: Document, where: Path_, data: object, kind: type[M], mistakes: list[Mistake]
 ) -> M | None:
-    """`data`, which stands at `where`, as a `kind`; otherwise `None`, and `mistakes` grows."""
+    """`data`, which stands at `where`, as a `kind`; otherwise `None`, and `mistakes` grows.
+
+    Validators find the file's folder, where relative paths start, in their context.
+    """
     try:
-        return kind.model_validate(data)
+        folder = document.file.parent.resolve()
+        return kind.model_validate(data, context={"folder": folder})
     except ValidationError as error:
         for entry in error.errors():
             place = (*where, *(key for key in entry["loc"] if _is_key(document, where, key)))

@@ -147,9 +147,11 @@ class Prepared:
     _ready: "_Ready | None"
     _objection: InvalidArguments | None
 
-    async def make(self) -> Result:
+    async def make(self, *, at: str = "") -> Result:
         """The result of what the model asked for; a `tool` span says so to the trace.
 
+        Args:
+            at: name of the step's place, where the order in which calls begin hangs on time.
         Raises:
             Waiting: a person was asked, and has not answered yet.
         """
@@ -158,11 +160,11 @@ class Prepared:
             noted.attributes[genai.TOOL_NAME] = self.asked.name
             noted.attributes[genai.TOOL_CALL_ID] = self.asked.id
             noted.input = (Message(role="assistant", tool_calls=(self.asked,)),)
-            result = await self._make(noted)
+            result = await self._make(noted, at)
             noted.output = (Message(role="tool", content=result.text, tool_call_id=self.asked.id),)
             return result
 
-    async def _make(self, noted: OpenSpan) -> Result:
+    async def _make(self, noted: OpenSpan, at: str) -> Result:
         ready = self._ready
         repaired = ready.written if ready is not None and ready.repairs else None
         if ready is not None and ready.repairs:
@@ -180,6 +182,7 @@ class Prepared:
             lambda: _make(ready, noted),
             _Made,
             effects=ready.limits.effects,
+            at=at,
         )
         try:
             await _agreed(ready, self._calls.flow)
