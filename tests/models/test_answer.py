@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kickwheel.models.answer import Answer
@@ -48,6 +48,7 @@ def read(chunks: list[bytes]) -> tuple[list[Delta], Collected]:
     return deltas, collected
 
 
+@settings(deadline=None)
 @given(places=st.lists(st.integers(min_value=0, max_value=10_000), max_size=40))
 def test_any_cut_of_the_bytes_gives_the_same_pieces(places: list[int]) -> None:
     deltas, collected = read(cut(STREAM, places))
@@ -57,6 +58,7 @@ def test_any_cut_of_the_bytes_gives_the_same_pieces(places: list[int]) -> None:
     assert json.loads(message.tool_calls[0].arguments) == {"x": "é"}
 
 
+@settings(deadline=None)
 @given(
     lines=st.lists(st.text(st.characters(exclude_characters="\r\n", codec="utf-8")), min_size=1),
     end=st.sampled_from(["\n", "\r\n", "\r"]),
@@ -69,6 +71,7 @@ def test_events_survive_every_end_of_line(lines: list[str], end: str, places: li
     assert found + list(events.close()) == [line.encode() for line in lines]
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=400), st.lists(st.integers(min_value=0, max_value=400), max_size=5))
 def test_rubbish_is_an_error_and_nothing_else(data: bytes, places: list[int]) -> None:
     with contextlib.suppress(ValueError):

@@ -10,14 +10,21 @@ import pytest
 from aiohttp import web
 
 from kickwheel.core.errors import ModelError
+from kickwheel.models import retry
 from kickwheel.models.chat import ChatRequest, TextDelta, Usage, complete
-from kickwheel.models.client import OPENAI_URL, Prices, RemoteModel, chat_body, open_remote
+from kickwheel.models.client import OPENAI_URL, RemoteModel, chat_body, open_remote
+from kickwheel.models.prices import Prices
 from kickwheel.records import Message, ToolCall, ToolSpec
 
 from .loopback import USAGE, Handler, Loopback, chunk, loopback, stream
 
 ASKED = ChatRequest(messages=(Message(role="user", content="Who?"),), timeout_s=5.0)
 KEY = "sk-very-secret-1"
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "FIRST_WAIT_S", 0.01)
 
 
 @asynccontextmanager
@@ -203,7 +210,7 @@ async def test_a_silent_server_is_left_at_the_deadline() -> None:
 async def test_nobody_there_is_told_with_the_address() -> None:
     async with open_remote("general", "m", "http://127.0.0.1:9/v1") as model:
         with pytest.raises(ModelError, match=r"http://127\.0\.0\.1:9/v1 cannot be reached"):
-            await complete(model, ChatRequest(messages=ASKED.messages, timeout_s=0.4))
+            await complete(model, ASKED)
 
 
 async def test_labels_travel_as_a_schema_and_come_back_as_words() -> None:

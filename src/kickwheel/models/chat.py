@@ -6,7 +6,7 @@ A model has one door, `stream`; `complete` collects what comes through it.
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 from kickwheel.records import Message, PromptForm, ToolCall, ToolSpec
 
@@ -37,6 +37,8 @@ class ChatRequest:
     """Only for models that we prompt ourselves: whether calls, JSON and labels are enforced by a
     grammar."""
     timeout_s: float = 120.0
+    whole: bool = False
+    """Nobody waits for the pieces: the answer may come in one, which costs both sides less."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Further fields of the OpenAI protocol, passed on as they are."""
 
@@ -49,17 +51,29 @@ class Usage:
     output_tokens: int = 0
     cached_tokens: int = 0
     """Of the prompt tokens, those that the engine had already read."""
+    written_tokens: int = 0
+    """Of the prompt tokens, those that were written to a cache that is paid for."""
     estimated: bool = False
     """Whether a number is ours, from the texts' lengths: the server did not count."""
+    cost_usd: float | None = None
+    """What they cost, where only this answer's way tells it, as with several models in a chain;
+    elsewhere `None`, and the model's prices tell (`observed.cost_usd`)."""
 
     def __add__(self, other: "Usage") -> "Usage":
-        """Both together."""
+        """Both together; the cost only where it is known of both."""
+        mine, its = self._cost_usd(), other._cost_usd()
         return Usage(
             prompt_tokens=self.prompt_tokens + other.prompt_tokens,
             output_tokens=self.output_tokens + other.output_tokens,
             cached_tokens=self.cached_tokens + other.cached_tokens,
+            written_tokens=self.written_tokens + other.written_tokens,
             estimated=self.estimated or other.estimated,
+            cost_usd=None if mine is None or its is None else mine + its,
         )
+
+    def _cost_usd(self) -> float | None:
+        spent = self.prompt_tokens or self.output_tokens
+        return self.cost_usd if self.cost_usd is not None or spent else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +133,16 @@ class Completion:
 
 
 async def complete(model: Model, request: ChatRequest) -> Completion:
-    """The whole answer of `model`.
+    """The whole answer of `model`; where it may come in one piece (`request.whole`), by the model's
+    own shorter way, if it has one: a method `whole`.
 
     Raises:
         ModelError: as `Model.stream`.
     """
+    if request.whole:
+        shorter = getattr(model, "whole", None)
+        if shorter is not None:
+            return cast(Completion, await shorter(request))
     started = time.perf_counter()
     collected = Collected()
     async for delta in model.stream(request):

@@ -1,51 +1,31 @@
 """`kind: openai`: a model at any URL that speaks OpenAI's chat protocol."""
 
-import asyncio
-import json
 import os
-import random
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, asynccontextmanager
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+import msgspec
+from pydantic import SecretStr
 
 from kickwheel.core.config import key_from
 from kickwheel.core.errors import ModelError
 from kickwheel.core.plugins import Context, Part
 from kickwheel.models.answer import Answer
-from kickwheel.models.chat import ChatRequest, Delta, Usage
+from kickwheel.models.chat import ChatRequest, Collected, Completion, Delta, Usage
+from kickwheel.models.prices import Prices
+from kickwheel.models.turns import label_schema
+from kickwheel.models.wire import Wire, drained, encoded, new_session
+from kickwheel.records import ToolSpec
 from kickwheel.records.openai import message_to_openai, tool_to_openai
 
 OPENAI_URL = "https://api.openai.com/v1"
-TRIES = 3
-"""The first one and two more."""
-CONNECT_S = 10.0
-_AGAIN = frozenset((408, 409, 429))
 _LABEL = "label"
-
-
-class Prices(BaseModel):
-    """What tokens cost, in US dollars for a million."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-    input: float = Field(ge=0)
-    """Of the prompt."""
-    output: float = Field(ge=0)
-    """Of the answer."""
-    cached: float | None = Field(default=None, ge=0)
-    """Of the prompt where it was cached; by default as `input`."""
-
-    def cost_usd(self, usage: Usage) -> float:
-        """What an answer cost, in dollars."""
-        cached = self.input if self.cached is None else self.cached
-        fresh = usage.prompt_tokens - usage.cached_tokens
-        total = fresh * self.input + usage.cached_tokens * cached
-        return (total + usage.output_tokens * self.output) / 1e6
+_PATH = "/chat/completions"
+_TOOL_LISTS = 256
+"""Lists of tools whose JSON is kept."""
 
 
 class OpenAI(Part):
@@ -85,16 +65,6 @@ async def open_remote(
         yield RemoteModel(session, name, model, url, key, prices)
 
 
-def new_session() -> aiohttp.ClientSession:
-    """A session for streams: no total time, no limit of connections, bytes as they come."""
-    return aiohttp.ClientSession(
-        auto_decompress=False,
-        connector=aiohttp.TCPConnector(limit=0),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
-        headers={"Accept-Encoding": "identity"},
-    )
-
-
 class RemoteModel:
     """A model at a URL."""
 
@@ -116,34 +86,52 @@ class RemoteModel:
         self._is_openai = url.startswith(OPENAI_URL)
         self._keyless = self._is_openai and not key
 
+    @property
+    def identity(self) -> str:
+        """What answers here: equal for models whose answers are as good."""
+        return f"{self._wire.url} {self.model}"
+
     def cost_usd(self, usage: Usage) -> float | None:
         """What an answer cost, in dollars; `None` where no prices are set."""
         return None if self._prices is None else self._prices.cost_usd(usage)
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Delta]:
-        """The answer, piece by piece; always streamed there, so that nothing waits for its end.
+        """The answer, piece by piece, or in one piece where the request says so.
 
         Raises:
-            ModelError: no answer after `TRIES` tries, within the request's time, or one that was
+            ModelError: no answer after three tries, within the request's time, or one that was
                 cut in the middle; 401 where OpenAI is to be asked without a key.
         """
-        if self._keyless:
-            raise ModelError(
-                f"{self.name}: OpenAI wants a key. Set OPENAI_API_KEY, or base_url for another "
-                "server.",
-                status=401,
-            )
+        if request.whole:
+            for delta in await self._pieces(request):
+                yield delta
+            return
+        self._check_key()
         body, label = self.body(request)
         answer = Answer(self.model, label=label, asked=body)
-        chunks = self._wire.post("/chat/completions", body, request.timeout_s)
+        chunks = self._wire.post(_PATH, _bytes(body, request.tools), request.timeout_s)
         async with aclosing(chunks):
             async for chunk in chunks:
                 for delta in self._read(answer, chunk):
                     yield delta
                 if answer.ended:
                     break
-        for delta in self._read(answer, None):
-            yield delta
+            for delta in self._read(answer, None):
+                yield delta
+            await drained(chunks)
+
+    async def whole(self, request: ChatRequest) -> Completion:
+        """The answer in one piece.
+
+        Raises:
+            ModelError: as `stream`.
+        """
+        started = time.perf_counter()
+        pieces = await self._pieces(request)
+        collected = Collected()
+        for delta in pieces:
+            collected.add(delta)
+        return collected.completion(started)
 
     def body(self, request: ChatRequest) -> tuple[dict[str, Any], str | None]:
         """What is sent, and the key of the answer's JSON under which a label comes back."""
@@ -151,6 +139,21 @@ class RemoteModel:
         limit = "max_completion_tokens" if self._is_openai else "max_tokens"
         body = chat_body(request, self.model, limit=limit)
         return body, _LABEL if request.labels and request.constrained else None
+
+    async def _pieces(self, request: ChatRequest) -> list[Delta]:
+        self._check_key()
+        body, label = self.body(request)
+        answer = Answer(self.model, label=label, asked=body)
+        said = await self._wire.whole(_PATH, _bytes(body, request.tools), request.timeout_s)
+        return [*self._read(answer, said), *self._read(answer, None)]
+
+    def _check_key(self) -> None:
+        if self._keyless:
+            raise ModelError(
+                f"{self.name}: OpenAI wants a key. Set OPENAI_API_KEY, or base_url for another "
+                "server.",
+                status=401,
+            )
 
     def _read(self, answer: Answer, chunk: bytes | None) -> list[Delta]:
         try:
@@ -160,31 +163,27 @@ class RemoteModel:
 
 
 def chat_body(request: ChatRequest, model: str, *, limit: str = "max_tokens") -> dict[str, Any]:
-    """The request as OpenAI's protocol has it, streamed and with usage.
+    """The request as OpenAI's protocol has it; streamed, with usage, unless it is `whole`.
 
-    Labels, which the protocol does not know, become a JSON schema with the label in it.
+    What stays the same from step to step of a conversation stands in front, so that caches of
+    engines and of proxies find it. Labels, which the protocol does not know, become a JSON schema
+    with the label in it.
     """
-    body: dict[str, Any] = {
-        **{k: v for k, v in request.extra.items() if k not in ("cache_prompt", "stream")},
-        "model": model,
-        "messages": [message_to_openai(message) for message in request.messages],
-        "stream": True,
-        "stream_options": {"include_usage": True},
-    }
+    body: dict[str, Any] = {"model": model}
     if request.tools:
-        body["tools"] = [tool_to_openai(tool) for tool in request.tools]
+        body["tools"] = _tools(request.tools)[0]
+    body["messages"] = [message_to_openai(message) for message in request.messages]
+    if not request.whole:
+        body["stream"] = True
+        body["stream_options"] = {"include_usage": True}
+    if request.tools:
         choice: Any = request.tool_choice
         if choice not in ("auto", "none", "required"):
             choice = {"type": "function", "function": {"name": choice}}
         body["tool_choice"] = choice
     schema = request.json_schema
     if request.labels:
-        schema = {
-            "type": "object",
-            "properties": {_LABEL: {"type": "string", "enum": list(request.labels)}},
-            "required": [_LABEL],
-            "additionalProperties": False,
-        }
+        schema = label_schema(_LABEL, request.labels)
     if schema is not None and request.constrained:
         body["response_format"] = {
             "type": "json_schema",
@@ -199,154 +198,27 @@ def chat_body(request: ChatRequest, model: str, *, limit: str = "max_tokens") ->
     ):
         if value is not None:
             body[key] = value
+    for key, value in request.extra.items():
+        if key not in ("cache_prompt", "stream", "stream_options"):
+            body.setdefault(key, value)
     return body
 
 
-class Wire:
-    """Requests to one server: tried again where that helps, errors in our words."""
-
-    def __init__(
-        self, session: aiohttp.ClientSession, name: str, url: str, key: str | None = None
-    ) -> None:
-        self._session, self._name, self._key = session, name, key
-        self.url = url.rstrip("/")
-
-    async def post(
-        self, path: str, body: Mapping[str, Any], timeout_s: float
-    ) -> AsyncGenerator[bytes]:
-        """The bytes of the answer, as they come.
-
-        A request that was not answered is tried again, `TRIES` times in all, after the time that
-        the server asks for; one deadline holds for everything.
-
-        Raises:
-            ModelError: it was not answered.
-        """
-        deadline = time.monotonic() + timeout_s
-        data = json.dumps(body, ensure_ascii=False).encode()
-        for attempt in range(1, TRIES + 1):
-            begun = await self._once(path, data, deadline)
-            if not isinstance(begun, _Refusal):
-                break
-            wait = _wait_s(begun, attempt)
-            if attempt == TRIES or not begun.again or time.monotonic() + wait >= deadline:
-                raise begun.told
-            await asyncio.sleep(wait)
-        assert not isinstance(begun, _Refusal)
-        response, first = begun
-        try:
-            yield first
-            while True:
-                try:
-                    async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                        chunk = await response.content.readany()
-                except TimeoutError:
-                    raise self._late(timeout_s) from None
-                except (aiohttp.ClientError, ConnectionError) as error_:
-                    raise self._cut() from error_
-                if not chunk:
-                    return
-                yield chunk
-        finally:
-            response.close()
-
-    def clean(self, text: str) -> str:
-        """The text without our key, should a server have repeated it."""
-        return text.replace(self._key, "[key]") if self._key else text
-
-    async def _once(
-        self, path: str, data: bytes, deadline: float
-    ) -> "tuple[aiohttp.ClientResponse, bytes] | _Refusal":
-        """The answer with its first bytes: until those came, it may be asked again."""
-        headers = {"Content-Type": "application/json"}
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
-        remaining = max(0.0, deadline - time.monotonic())
-        try:
-            async with asyncio.timeout(remaining):
-                response = await self._session.post(self.url + path, data=data, headers=headers)
-                try:
-                    said = await response.content.readany()
-                except BaseException:
-                    response.close()
-                    raise
-            if response.status == 200 and said:
-                return response, said
-            response.close()
-            if response.status == 200:
-                return _Refusal(self._cut(), again=True)
-        except TimeoutError as error:
-            if time.monotonic() < deadline:  # Only the connection took too long.
-                told = ModelError(f"{self._name}: {self.url} does not answer", status=504)
-                return _Refusal(told, again=True)
-            late = ModelError(f"{self._name}: no answer within the request's time", status=504)
-            raise late from error
-        except (aiohttp.ClientError, OSError) as error:
-            reason = self.clean(str(error)) or type(error).__name__
-            told = ModelError(f"{self._name}: {self.url} cannot be reached: {reason}")
-            return _Refusal(told, again=not isinstance(error, aiohttp.InvalidURL))
-        return self._refusal(response, said)
-
-    def _refusal(self, response: aiohttp.ClientResponse, body: bytes) -> "_Refusal":
-        status, said = response.status, self.clean(_said(body))
-        retry_after_s = _retry_after_s(response.headers)
-        again = status in _AGAIN or status >= 500
-        if response.headers.get("x-should-retry") in ("true", "false"):
-            again = response.headers["x-should-retry"] == "true"
-        text, ours = f"{self._name}: {self.url} answers {status}: {said}", 502
-        if status in (401, 403):
-            text, ours = f"{text} Check the key (OPENAI_API_KEY, or `api_key`).", 401
-        elif status in (400, 404, 429):
-            ours = status
-        elif status in (413, 422):
-            ours = 400
-        elif status in (408, 504):
-            ours = 504
-        told = ModelError(text, status=ours, retry_after_s=retry_after_s)
-        return _Refusal(told, again=again)
-
-    def _late(self, timeout_s: float) -> ModelError:
-        return ModelError(f"{self._name}: no whole answer within {timeout_s:g} s", status=504)
-
-    def _cut(self) -> ModelError:
-        return ModelError(f"{self._name}: {self.url} broke off in the middle of its answer")
+_tool_lists: dict[int, tuple[tuple[ToolSpec, ...], list[dict[str, Any]], msgspec.Raw]] = {}
 
 
-class _Refusal:
-    def __init__(self, told: ModelError, *, again: bool) -> None:
-        self.told, self.again = told, again
+def _tools(tools: tuple[ToolSpec, ...]) -> tuple[list[dict[str, Any]], msgspec.Raw]:
+    """The tools as entries of the protocol, and those as JSON."""
+    # An agent offers the same tuple with every request, so each is written once. It is kept here
+    # with what was made of it: its id stays its own.
+    known = _tool_lists.get(id(tools))
+    if known is None:
+        entries = [tool_to_openai(tool) for tool in tools]
+        if len(_tool_lists) >= _TOOL_LISTS:
+            _tool_lists.clear()
+        known = _tool_lists[id(tools)] = (tools, entries, msgspec.Raw(encoded(entries)))
+    return known[1], known[2]
 
 
-def _wait_s(refusal: _Refusal, attempt: int) -> float:
-    asked = refusal.told.retry_after_s
-    if asked is not None:
-        return asked
-    # Jitter keeps clients that failed together from coming back together.
-    return float(0.5 * 2 ** (attempt - 1) * (1 - 0.25 * random.random()))
-
-
-def _retry_after_s(headers: Mapping[str, str]) -> float | None:
-    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        value = headers.get(name)
-        if value is None:
-            continue
-        try:
-            return max(0.0, float(value) / unit)
-        except ValueError:
-            pass
-        try:
-            return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-        except (ValueError, TypeError):
-            pass
-    return None
-
-
-def _said(body: bytes) -> str:
-    text = body.decode(errors="replace").strip()
-    try:
-        said = json.loads(text)
-    except ValueError:
-        return text[:300] or "nothing"
-    error = said.get("error", said) if isinstance(said, dict) else said
-    message = error.get("message") if isinstance(error, dict) else error
-    return str(message or error)[:300]
+def _bytes(body: Mapping[str, Any], tools: tuple[ToolSpec, ...]) -> bytes:
+    return encoded({**body, "tools": _tools(tools)[1]} if tools else body)

@@ -2,8 +2,18 @@
 
 import time
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
-from kickwheel.models.chat import ChatRequest, Collected, Delta, Model, Usage
+from kickwheel.models import chat
+from kickwheel.models.chat import (
+    ChatRequest,
+    Collected,
+    Completion,
+    Delta,
+    FinishReason,
+    Model,
+    Usage,
+)
 from kickwheel.records import genai
 from kickwheel.trace.record import OpenSpan, span
 
@@ -37,6 +47,31 @@ async def stream(model: Model, request: ChatRequest) -> AsyncGenerator[Delta]:
                 await close()
 
 
+async def complete(model: Model, request: ChatRequest) -> Completion:
+    """The whole answer of `model`, noted as `stream` notes it.
+
+    Where nobody waits for pieces (`request.whole`) a model may have a shorter way, as
+    `chat.complete` has it.
+
+    Raises:
+        ModelError: as `Model.stream`.
+    """
+    started = time.perf_counter()
+    if request.whole and hasattr(model, "whole"):
+        with span("model", model.name) as noted:
+            note_request(noted, model, request)
+            whole = await chat.complete(model, request)
+            noted.attributes[genai.TIME_TO_FIRST_CHUNK_S] = whole.first_s
+            noted.output = (whole.message,)
+            _note_end(noted, model, whole.usage, whole.finish_reason, whole.model)
+        return whole
+    collected = Collected()
+    async with aclosing(stream(model, request)) as deltas:
+        async for delta in deltas:
+            collected.add(delta)
+    return collected.completion(started)
+
+
 def note_request(
     noted: OpenSpan, model: Model, request: ChatRequest, name: str | None = None
 ) -> None:
@@ -49,7 +84,7 @@ def note_request(
     noted.tools = request.tools
     attributes = noted.attributes
     attributes[genai.OPERATION] = "chat"
-    attributes[genai.PROVIDER] = getattr(model, "provider", OURS)
+    attributes[genai.PROVIDER] = provider(model)
     attributes[genai.REQUEST_MODEL] = name or model.name
     if request.temperature is not None:
         attributes[genai.TEMPERATURE] = request.temperature
@@ -61,26 +96,41 @@ def note_request(
 
 def note_answer(noted: OpenSpan, model: Model, collected: Collected, started: float) -> None:
     """Notes what came back; `started` is the `time.perf_counter()` of the request."""
-    attributes = noted.attributes
     if collected.first is not None:
-        attributes[genai.TIME_TO_FIRST_CHUNK_S] = collected.first - started
+        noted.attributes[genai.TIME_TO_FIRST_CHUNK_S] = collected.first - started
         noted.output = (collected.message(),)
-    if collected.done is not None:
-        usage = collected.done.usage
-        attributes[genai.INPUT_TOKENS] = usage.prompt_tokens
-        attributes[genai.OUTPUT_TOKENS] = usage.output_tokens
-        attributes[genai.CACHED_TOKENS] = usage.cached_tokens
-        if usage.estimated:
-            attributes[genai.USAGE_ESTIMATED] = True
-        cost = cost_usd(model, usage)
-        if cost is not None:
-            attributes[genai.COST_USD] = cost
-        attributes[genai.FINISH_REASONS] = [collected.done.finish_reason]
-        if collected.done.model:
-            attributes[genai.RESPONSE_MODEL] = collected.done.model
+    done = collected.done
+    if done is not None:
+        _note_end(noted, model, done.usage, done.finish_reason, done.model)
+
+
+def _note_end(
+    noted: OpenSpan, model: Model, usage: Usage, finish_reason: FinishReason, answered: str
+) -> None:
+    attributes = noted.attributes
+    attributes[genai.INPUT_TOKENS] = usage.prompt_tokens
+    attributes[genai.OUTPUT_TOKENS] = usage.output_tokens
+    attributes[genai.CACHED_TOKENS] = usage.cached_tokens
+    if usage.written_tokens:
+        attributes[genai.CACHE_WRITTEN_TOKENS] = usage.written_tokens
+    if usage.estimated:
+        attributes[genai.USAGE_ESTIMATED] = True
+    cost = cost_usd(model, usage)
+    if cost is not None:
+        attributes[genai.COST_USD] = cost
+    attributes[genai.FINISH_REASONS] = [finish_reason]
+    if answered:
+        attributes[genai.RESPONSE_MODEL] = answered
 
 
 def cost_usd(model: Model, usage: Usage) -> float | None:
     """What an answer of the model cost, in dollars; `None` where its prices are not known."""
+    if usage.cost_usd is not None:
+        return usage.cost_usd
     cost_of = getattr(model, "cost_usd", None)
     return cost_of(usage) if cost_of else None
+
+
+def provider(model: Model) -> str:
+    """Whose protocol the model speaks, as traces name it."""
+    return str(getattr(model, "provider", OURS))

@@ -30,7 +30,9 @@ class Events:
             self._after_return = False
         buffer = self._rest + chunk if self._rest else chunk
         self._after_return = buffer.endswith(b"\r")
-        lines = buffer.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        if b"\r" in buffer:
+            buffer = buffer.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        lines = buffer.split(b"\n")
         self._rest = lines.pop()
         for line in lines:
             if line:

@@ -33,7 +33,7 @@ from kickwheel.flywheel.evaluate import (
 )
 from kickwheel.flywheel.evaluate.answered import Answered
 from kickwheel.models.chat import ChatRequest, Usage
-from kickwheel.models.client import Prices
+from kickwheel.models.prices import Prices
 from kickwheel.records import Dataset, Message, Outcome, Report, wire
 
 

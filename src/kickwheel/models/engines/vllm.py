@@ -25,12 +25,14 @@ from kickwheel.models import catalog
 from kickwheel.models.answer import Answer
 from kickwheel.models.chat import ChatRequest, Delta, Done, FinishReason, TextDelta, Usage
 from kickwheel.models.checkpoint import read_template
-from kickwheel.models.client import Prices, RemoteModel, Wire, chat_body, new_session
+from kickwheel.models.client import RemoteModel, chat_body
 from kickwheel.models.engines.adapters import calls_only, record_in
 from kickwheel.models.engines.asked import Asked
 from kickwheel.models.engines.follow import Following, following
 from kickwheel.models.engines.vllm_process import Process, free_port
+from kickwheel.models.prices import Prices
 from kickwheel.models.prompt import Template
+from kickwheel.models.wire import Wire, new_session
 from kickwheel.records import PromptForm
 
 _log = logging.getLogger("kickwheel.engine")
