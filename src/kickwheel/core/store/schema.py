@@ -3,7 +3,7 @@
 Written for SQLite; `postgres.py` says the same to Postgres.
 """
 
-VERSION = 3
+VERSION = 4
 
 _FIRST = """
 CREATE TABLE trace (
@@ -125,7 +125,14 @@ CREATE TABLE answer (
 CREATE INDEX answer_by_scope ON answer (cache, scope);
 CREATE INDEX answer_by_age ON answer (cache, kept_at)"""
 
-STEPS = (_FIRST, _RUNS, _CALLS)
+_PARTS = """
+CREATE TABLE took_part (
+    agent TEXT NOT NULL,
+    trace TEXT NOT NULL,
+    PRIMARY KEY (agent, trace)
+) WITHOUT ROWID"""
+
+STEPS = (_FIRST, _RUNS, _CALLS, _PARTS)
 """What makes version n + 1 of version n; version 0 is an empty database."""
 
 
