@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from kickwheel.flywheel.evaluate import interval
+from kickwheel.flywheel import interval
 
 Rows = tuple[list[tuple[bool, bool]], list[str]]
 Bounds = Callable[[Sequence[tuple[bool, bool]], Sequence[str]], tuple[float, float]]

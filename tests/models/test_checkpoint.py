@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from kickwheel.core.errors import DataError
-from kickwheel.flywheel.tune.base import unpermuted
 from kickwheel.models import gguf
 from kickwheel.models.catalog import pull, weights
 from kickwheel.models.chat import ChatRequest, complete
+from kickwheel.models.checkpoint import halved
 from kickwheel.models.engines import open_engine
 from kickwheel.records import Message
 
@@ -97,7 +97,7 @@ def write_folder(folder: Path, tensors: dict[str, Any], kind: str = "F32", **cha
     body = b""
     for name, values in tensors.items():
         if "attn_q" in name or "attn_k" in name:
-            values = unpermuted(values, HEADS if "attn_q" in name else KV_HEADS)
+            values = halved(values, HEADS if "attn_q" in name else KV_HEADS)
         data = np.ascontiguousarray(values, dtype=np.float32)
         raw = data.tobytes()
         if kind == "BF16":

@@ -339,7 +339,7 @@ def test_what_is_no_training_file_is_refused_at_the_door(start: Start) -> None:
         client.files.create(file=("a", b"x"), purpose="vision")
     with pytest.raises(openai.BadRequestError, match="the file is empty"):
         client.files.create(file=("a", b""), purpose="fine-tune")
-    with pytest.raises(openai.BadRequestError, match="notes.jsonl:1: not JSON") as refused:
+    with pytest.raises(openai.BadRequestError, match=r"notes\.jsonl:1: not JSON") as refused:
         client.files.create(file=("notes.jsonl", b"a note\n\n" * 9), purpose="fine-tune")
     assert "notes.jsonl:9: not JSON" in refused.value.message
     assert refused.value.message.endswith("and 4 more")

@@ -6,7 +6,11 @@ evaluate  Adapter → Report
 snapshot  Report → Snapshot
 gate      whether a Report is good enough for a promotion
 
-The steps know only records, never each other. Around them:
+The steps know only records, never each other. Below them:
+
+interval  how sure a figure is, for the report, the gate and the check of an export alike
+
+Around them:
 
 turn       all of it once, resumable at each step; each step alone
 tuned      an adapter, tuned and compared on the engine that will serve it

@@ -10,7 +10,8 @@ the interval errs on both sides and only one promotes (`power`, `bench/gate.py`)
 from typing import Literal
 
 from kickwheel.core.errors import UsageError
-from kickwheel.flywheel.evaluate import compare, interval
+from kickwheel.flywheel import interval
+from kickwheel.flywheel.evaluate import compare
 from kickwheel.flywheel.evaluate.run import ERRORS
 from kickwheel.records import Contestant, Paired, Report, Verdict
 

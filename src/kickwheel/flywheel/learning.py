@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from kickwheel.core.errors import DataError, ModelError
 from kickwheel.flywheel.evaluate import Asking, match
-from kickwheel.flywheel.evaluate.interval import wilson
+from kickwheel.flywheel.interval import wilson
 from kickwheel.flywheel.tune import Options, lora
 from kickwheel.models.catalog import Base, weights
 from kickwheel.models.chat import complete

@@ -5,7 +5,7 @@ from pathlib import Path
 from kickwheel.app import Plan, check_app, trained
 from kickwheel.core.errors import NotPromoted, UsageError
 from kickwheel.core.store import Move, Store, open_store
-from kickwheel.records import Report, wire
+from kickwheel.records import Report
 
 
 def promote(app: Path = Path(), adapter: str | None = None) -> str:
@@ -72,8 +72,7 @@ def rollback(app: Path = Path(), *, why: str = "by hand") -> tuple[str, str | No
 
 def _newest(store: Store, adapter: str | None) -> tuple[str, Report]:
     for identity in reversed(store.artifacts.ids("report")):
-        path = store.artifacts.path("report", identity) / "report.json"
-        report = wire.from_bytes(path.read_bytes(), Report)
+        report = store.artifacts.record("report", identity, Report)
         wanted = adapter is None or (report.adapter or "").startswith(adapter)
         if report.verdict is not None and wanted:
             return identity, report

@@ -183,6 +183,7 @@ class Wheel:
             validation=options.validation,
             near=options.near,
             prompts=self._prompts(),
+            agent=self.loop.agent,
             pupils=(self.loop.model, self.ref),
         )
         inputs = {
@@ -426,17 +427,15 @@ class Wheel:
 
     def dataset(self, identity: str) -> Dataset:
         """The dataset with this id."""
-        return curating.load(self.store.artifacts.path("dataset", identity))
+        return self.store.artifacts.record("dataset", identity, Dataset)
 
     def adapter(self, identity: str) -> Adapter:
         """The adapter with this id."""
-        path = self._adapter_folder(identity) / "adapter.json"
-        return wire.from_bytes(path.read_bytes(), Adapter)
+        return self.store.artifacts.record("adapter", identity, Adapter)
 
     def report(self, identity: str, kind: str = "report") -> Report:
         """The report, or measurement, with this id."""
-        path = self.store.artifacts.path(kind, identity) / "report.json"
-        return wire.from_bytes(path.read_bytes(), Report)
+        return self.store.artifacts.record(kind, identity, Report)
 
     def whole(self, kind: str, identity: str | None) -> str:
         """The whole id of an artifact that begins so; of the newest, where nothing is given.

@@ -1,8 +1,8 @@
 """The way back from an example, an answer or a trace, and on to every adapter made from it."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from kickwheel.app import check_app
 from kickwheel.core.errors import UsageError
@@ -16,9 +16,10 @@ from kickwheel.records import (
     Outcome,
     Report,
     Trace,
-    wire,
 )
 from kickwheel.trace.store import Traces
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,10 +58,10 @@ def why(identity: str, app: Path = Path()) -> Way:
         UsageError: nothing begins so, or several do.
     """
     with open_store(check_app(app).store) as store:
-        datasets = list(_datasets(store))
+        datasets = _all(store, "dataset", Dataset)
         trace = Traces(store).get(_trace_id(identity, datasets))
-        adapters = list(_adapters(store))
-        reports = list(_reports(store))
+        adapters = _all(store, "adapter", Adapter)
+        reports = [one for one in _all(store, "report", Report) if one[1].verdict is not None]
         stays = tuple(
             _stay(name, example, adapters, reports)
             for name, dataset in datasets
@@ -131,21 +132,7 @@ def _stay(
     )
 
 
-def _datasets(store: Store) -> Iterator[tuple[str, Dataset]]:
-    for name in store.artifacts.ids("dataset"):
-        path = store.artifacts.path("dataset", name) / "dataset.json"
-        yield name, wire.from_bytes(path.read_bytes(), Dataset)
-
-
-def _adapters(store: Store) -> Iterator[tuple[str, Adapter]]:
-    for name in store.artifacts.ids("adapter"):
-        path = store.artifacts.path("adapter", name) / "adapter.json"
-        yield name, wire.from_bytes(path.read_bytes(), Adapter)
-
-
-def _reports(store: Store) -> Iterator[tuple[str, Report]]:
-    for name in store.artifacts.ids("report"):
-        path = store.artifacts.path("report", name) / "report.json"
-        report = wire.from_bytes(path.read_bytes(), Report)
-        if report.verdict is not None:
-            yield name, report
+def _all(store: Store, kind: str, of: type[R]) -> list[tuple[str, R]]:
+    """Every artifact of a kind with its record, oldest first."""
+    artifacts = store.artifacts
+    return [(name, artifacts.record(kind, name, of)) for name in artifacts.ids(kind)]

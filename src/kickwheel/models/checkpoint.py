@@ -47,12 +47,37 @@ def check_checkpoint(folder: Path) -> None:
     read_template(folder)
 
 
-def weights_digest(folder: Path) -> str:
-    """What tells one base from another: SHA-256 of its weights; of several files, of theirs."""
-    digests = [sha256(file) for file in sorted(folder.glob("*.safetensors"))]
+def weights_digest(path: Path) -> str:
+    """What tells one base from another: SHA-256 of its weights file; of a folder with several,
+    that of their digests.
+
+    Raises:
+        DataError: the folder has no safetensors.
+    """
+    if path.is_file():
+        return sha256(path)
+    digests = [sha256(file) for file in sorted(path.glob("*.safetensors"))]
+    if not digests:
+        raise DataError(f"{path}: no *.safetensors there")
     return (
         digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
     )
+
+
+def interleaved(rows: Any, heads: int) -> Any:
+    """Rows of q or k in llama.cpp's order, from transformers'.
+
+    llama.cpp turns neighbours, transformers the two halves of a head. Source: llama.cpp,
+    convert_hf_to_gguf.py, `permute`.
+    """
+    half = rows.shape[0] // heads // 2
+    return rows.reshape(heads, 2, half, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
+
+
+def halved(rows: Any, heads: int) -> Any:
+    """Rows of q or k in transformers' order, from llama.cpp's: what undoes `interleaved`."""
+    half = rows.shape[0] // heads // 2
+    return rows.reshape(heads, half, 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
 
 
 def read_template(folder: Path) -> Template:
@@ -151,18 +176,11 @@ def _write_tensors(
             if known is None:
                 raise DataError(f"{file}: {name} belongs to no {architecture}. {_INSTEAD}")
             if architecture == "llama" and ".q_proj." in name:
-                values = _interleaved(values, heads)
+                values = interleaved(values, heads)
             elif architecture == "llama" and ".k_proj." in name:
-                values = _interleaved(values, kv_heads)
+                values = interleaved(values, kv_heads)
             gguf.add_tensor(writer, known, values, "Q8_0")
             on_progress(min(done, total), total)
-
-
-def _interleaved(values: Any, heads: int) -> Any:
-    # llama.cpp rotates neighbours, transformers the two halves of a head.
-    rows = values.shape[0]
-    split = values.reshape(heads, 2, rows // heads // 2, *values.shape[1:])
-    return split.swapaxes(1, 2).reshape(values.shape)
 
 
 def _tensors(file: Path) -> Iterator[tuple[str, Any]]:

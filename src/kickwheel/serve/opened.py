@@ -9,13 +9,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from kickwheel.app import App
-from kickwheel.core.errors import DataError, UsageError
+from kickwheel.core.errors import DataError, StoreError, UsageError
 from kickwheel.core.plugins import nearest
+from kickwheel.core.store.files import read_record
 from kickwheel.models import catalog
 from kickwheel.models.chat import Model
 from kickwheel.models.engines.engine import Engine, open_engine
 from kickwheel.models.engines.llamacpp import FollowingModel, LocalModel
-from kickwheel.records import Adapter, wire
+from kickwheel.records import Adapter
 from kickwheel.serve.house import ModelCard
 
 TUNED = "ft:"
@@ -155,8 +156,8 @@ def _read(app: App, identity: str) -> _Kept | None:
     try:
         folder = app.store.artifacts.path("adapter", identity)
         created = int((folder / "manifest.json").stat().st_mtime)
-        record = wire.from_bytes((folder / "adapter.json").read_bytes(), Adapter)
-    except (OSError, ValueError, UsageError) as error:
+        record = read_record(folder, Adapter)
+    except (OSError, StoreError, UsageError) as error:
         _log.warning("adapter/%s is not served, its record cannot be read: %s", identity, error)
         return None
     return _Kept(record.base, created)

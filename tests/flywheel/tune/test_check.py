@@ -13,7 +13,6 @@ from tests.flywheel.tune.tiny_llama import make_base, make_gguf
 from kickwheel.core.errors import DataError
 from kickwheel.flywheel.tune import ExportMismatch, Options, check_export, lora
 from kickwheel.flywheel.tune.base import open_base
-from kickwheel.flywheel.tune.check import mcnemar
 from kickwheel.records import Adapter, Dataset
 
 OPTIONS = Options(
@@ -132,10 +131,3 @@ def test_an_adapter_for_another_base_is_refused(
     with pytest.raises(DataError, match=r"made for .*tiny\.gguf"):
         check_export(folder, adapter, other, events.part("validation"), right=lambda e, t: True)
     assert replace(adapter, base="x").base_sha256 == adapter.base_sha256
-
-
-def test_mcnemar_is_the_exact_binomial() -> None:
-    # scipy.stats.binomtest(13, 30).pvalue and (1, 9)
-    assert mcnemar(13, 17) == pytest.approx(0.5846647, abs=1e-6)
-    assert mcnemar(1, 8) == pytest.approx(0.0390625)
-    assert mcnemar(0, 0) == 1.0

@@ -117,7 +117,7 @@ def make_gguf(folder: Path, target: Path) -> Path:
     from safetensors.numpy import load_file
     from transformers import AutoConfig, AutoTokenizer
 
-    from kickwheel.flywheel.tune.base import permuted
+    from kickwheel.models.checkpoint import interleaved
 
     config, tokenizer = AutoConfig.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     writer = gguf.GGUFWriter(target, "llama")
@@ -148,9 +148,9 @@ def make_gguf(folder: Path, target: Path) -> Path:
         if name is None:
             continue
         if "attn_q" in name:
-            array = permuted(array, config.num_attention_heads)
+            array = interleaved(array, config.num_attention_heads)
         if "attn_k" in name:
-            array = permuted(array, config.num_key_value_heads)
+            array = interleaved(array, config.num_key_value_heads)
         writer.add_tensor(f"{name}.weight", array.astype("float32", order="C"))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

@@ -7,7 +7,6 @@ answered     the answers in their file
 match        how good an answer is, by the kind of the right one; `call` for calls
 judge        a model that judges free text, and how far it agrees with people
 compare      answers to figures, alone and paired
-interval     how sure a figure is
 machine      on what it was measured
 page, chart  the Report for people; `table` for a terminal
 """

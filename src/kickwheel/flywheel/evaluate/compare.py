@@ -4,7 +4,8 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kickwheel.flywheel.evaluate import interval, match
+from kickwheel.flywheel import interval
+from kickwheel.flywheel.evaluate import match
 from kickwheel.flywheel.evaluate.contestants import Entrant
 from kickwheel.flywheel.evaluate.retrieve import question
 from kickwheel.records import (

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kickwheel.core.errors import ModelError
-from kickwheel.flywheel.evaluate import interval
+from kickwheel.flywheel import interval
 from kickwheel.models.chat import ChatRequest, Model, complete
 from kickwheel.records import Agreement, Message, Rate
 

@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from kickwheel.app import Plan
 from kickwheel.core.errors import UsageError
 from kickwheel.core.files import sha256, write_whole
-from kickwheel.core.store.files import MANIFEST
+from kickwheel.core.store.files import MANIFEST, read_record
 from kickwheel.flywheel.snapshot.sbom import sbom
 from kickwheel.records import Adapter, Snapshot, wire
 
@@ -41,7 +41,7 @@ def pack(out: Path, snapshot: Snapshot, *, plan: Plan, adapter: Path, report: Pa
     write_whole(out / "app" / "app.yml", _pinned(plan.file, snapshot.model))
     for folder, name in ((adapter, "adapter"), (report, "report")):
         shutil.copytree(folder, out / name, ignore=shutil.ignore_patterns(MANIFEST))
-    record = wire.from_bytes((adapter / "adapter.json").read_bytes(), Adapter)
+    record = read_record(adapter, Adapter)
     write_whole(out / "sbom.cdx.json", json.dumps(sbom(snapshot, record, adapter), indent=1))
     write_whole(out / RECORD, wire.to_bytes(snapshot))
 

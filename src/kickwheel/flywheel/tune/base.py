@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from kickwheel.core.errors import DataError, MissingExtra
-from kickwheel.core.files import sha256
 from kickwheel.models import gguf
+from kickwheel.models.checkpoint import halved, weights_digest
 from kickwheel.models.prompt import Template
 
 _PRE_TOKENIZERS = ("smollm", "gpt-2", "default")
@@ -94,36 +94,6 @@ def open_base(path: Path, dtype: Any = None) -> Base:
     return base
 
 
-def weights_digest(path: Path) -> str:
-    """What tells one base from another: SHA-256 of its weights.
-
-    Raises:
-        DataError: the folder has no safetensors.
-    """
-    if path.is_file():
-        return sha256(path)
-    files = sorted(path.glob("*.safetensors"))
-    if not files:
-        raise DataError(f"{path}: no *.safetensors there")
-    if len(files) == 1:
-        return sha256(files[0])
-    import hashlib
-
-    return hashlib.sha256("".join(sha256(file) for file in files).encode()).hexdigest()
-
-
-def unpermuted(rows: Any, heads: int) -> Any:
-    """Rows of q or k in transformers' order, from llama.cpp's (rotary halves interleaved)."""
-    out = rows.shape[0]
-    return rows.reshape(heads, out // heads // 2, 2, -1).swapaxes(1, 2).reshape(rows.shape)
-
-
-def permuted(rows: Any, heads: int) -> Any:
-    """Rows of q or k in llama.cpp's order, from transformers'."""
-    out = rows.shape[0]
-    return rows.reshape(heads, 2, out // heads // 2, -1).swapaxes(1, 2).reshape(rows.shape)
-
-
 def _from_folder(path: Path, dtype: Any) -> Base:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -172,7 +142,7 @@ def _from_gguf(path: Path, dtype: Any) -> Base:
         ),
         context=header.context_length or 2048,
         architecture=header.architecture,
-        sha256=sha256(path),
+        sha256=weights_digest(path),
     )
 
 
@@ -248,7 +218,7 @@ def _llama_weights(path: Path, config: Any) -> Iterator[tuple[str, Any]]:
             continue
         _, layer, part, kind = name.split(".")
         if part in heads:
-            array = unpermuted(array, heads[part])
+            array = halved(array, heads[part])
         yield f"model.layers.{layer}.{_NAMES[part]}.{kind}", numpy.ascontiguousarray(array)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kickwheel.core.errors import DataError
+from kickwheel.flywheel.interval import mcnemar
 from kickwheel.flywheel.tune.base import Base, open_base
 from kickwheel.flywheel.tune.export import fits
 from kickwheel.records import Adapter, Example
@@ -85,15 +86,6 @@ def check_export(
         theirs = _ask(served, prompts, max_tokens, at_once)
         found["served"] = _paired(examples, texts, theirs, right)
     return found
-
-
-def mcnemar(wins: int, losses: int) -> float:
-    """McNemar's exact test, two-sided: `mcnemar(13, 17)` is 0.585."""
-    n = wins + losses
-    if n == 0:
-        return 1.0
-    tail: float = sum(comb(n, i) for i in range(min(wins, losses) + 1)) / 2**n
-    return min(1.0, 2 * tail)
 
 
 def _compare(

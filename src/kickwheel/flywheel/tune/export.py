@@ -13,7 +13,8 @@ from typing import Any
 
 from kickwheel.core.errors import DataError, MissingExtra
 from kickwheel.core.files import storage_error
-from kickwheel.flywheel.tune.base import Base, permuted
+from kickwheel.flywheel.tune.base import Base
+from kickwheel.models.checkpoint import interleaved
 
 _PREFIX = "base_model.model."
 _PERMUTED = ("llama",)
@@ -78,7 +79,7 @@ def write_gguf(adapter: Path, base: Base, target: Path) -> None:
             raise DataError(f"llama.cpp has no name for {key}")
         heads = _heads(config, name)
         if matrix == "lora_B" and heads and base.architecture in _PERMUTED:
-            array = permuted(array, heads)
+            array = interleaved(array, heads)
         writer.add_tensor(f"{name}.weight.{matrix.lower()}", array.astype("float32", order="C"))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

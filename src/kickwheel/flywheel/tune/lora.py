@@ -16,8 +16,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from kickwheel.core.errors import DataError
+from kickwheel.core.errors import DataError, StoreError
 from kickwheel.core.files import write_whole
+from kickwheel.core.store.files import read_record
 from kickwheel.flywheel.tune import checkpoint
 from kickwheel.flywheel.tune.base import open_base, packages
 from kickwheel.flywheel.tune.checkpoint import State
@@ -108,8 +109,8 @@ class _Run:
     def finished(self) -> Adapter | None:
         """The adapter, where this very run was already finished."""
         try:
-            adapter = wire.from_bytes((self.out / "adapter.json").read_bytes(), Adapter)
-        except (OSError, ValueError):
+            adapter = read_record(self.out, Adapter)
+        except StoreError:
             return None
         return adapter if adapter.config.get("run") == self.id else None
 

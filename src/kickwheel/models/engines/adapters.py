@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from kickwheel.core.errors import DataError
+from kickwheel.core.store.files import read_record
 from kickwheel.models import gguf
 from kickwheel.models.catalog import Base
-from kickwheel.records import Adapter, wire
+from kickwheel.records import Adapter
 
 
 def adapter_file(adapter: Path) -> Path:
@@ -25,15 +26,9 @@ def record_in(folder: Path) -> Adapter | None:
     """The record of an adapter's folder; `None` where it was made elsewhere and has none.
 
     Raises:
-        DataError: it is damaged.
+        StoreError: it is damaged.
     """
-    record = folder / "adapter.json"
-    if not record.exists():
-        return None
-    try:
-        return wire.from_bytes(record.read_bytes(), Adapter)
-    except ValueError as error:
-        raise DataError(f"{record}: {error}") from error
+    return read_record(folder, Adapter) if (folder / "adapter.json").exists() else None
 
 
 def calls_only(record: Adapter | None) -> bool:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kickwheel.flywheel.evaluate import interval
+from kickwheel.flywheel import interval
 
 shares = st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 pairs = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=60)
@@ -40,6 +40,8 @@ def test_wilson_holds_the_share_and_mirrors(share: tuple[int, int], confidence: 
 def test_mcnemar_is_the_binomial_of_the_pairs_that_differ() -> None:
     # 2 · (1 + 12 + 66) / 2¹²
     assert interval.mcnemar(10, 2) == pytest.approx(158 / 4096)
+    # scipy.stats.binomtest(13, 30).pvalue
+    assert interval.mcnemar(13, 17) == pytest.approx(0.5846647, abs=1e-6)
     assert interval.mcnemar(0, 0) == 1.0
     assert interval.mcnemar(5, 5) == 1.0
     assert interval.mcnemar(6, 0) == pytest.approx(2 / 64)
