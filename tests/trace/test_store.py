@@ -184,3 +184,15 @@ def test_what_is_secret_never_reaches_the_store(store: Store, traces: Traces) ->
     rows += store.database.read("SELECT * FROM feedback")
     assert key not in repr(rows)
     assert "ann@" not in repr(rows)
+
+
+def test_an_agents_traces_are_also_those_in_which_it_worked_for_another_one(
+    traces: Traces,
+) -> None:
+    outer = a_trace(1, workload="desk")
+    inner = replace(outer.spans[0], id="f" * 16, parent=outer.spans[0].id, name="route")
+    before = traces.fingerprint("route")
+    traces.add([replace(outer, spans=(*outer.spans, inner)), a_trace(2)])
+    assert [int(t.id, 16) for t in traces.all("route")] == [1]
+    assert traces.fingerprint("route") != before
+    assert traces.list("route") == []

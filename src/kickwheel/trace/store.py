@@ -115,11 +115,13 @@ class Traces:
     def all(self, workload: str | None = None) -> Iterator[Trace]:
         """Every trace with its feedback, oldest first; those of one moment as they were added.
 
+        Of a workload that is an agent's name, also those in which the agent worked for another one.
+
         Traces that are added meanwhile may or may not be among them.
         """
         position: tuple[int, int] | None = None
         while True:
-            where, values = _conditions(workload, ">", position)
+            where, values = _conditions(workload, ">", position, inside=True)
             rows = self._database.read(
                 f"SELECT id, body, start_ns, seq FROM trace{where} ORDER BY start_ns, seq LIMIT ?",
                 (*values, BATCH),
@@ -148,7 +150,7 @@ class Traces:
 
     def fingerprint(self, workload: str | None = None) -> str:
         """Other than before, once a trace or feedback was added."""
-        where, values = _conditions(workload, ">", None)
+        where, values = _conditions(workload, ">", None, inside=True)
         query = f"SELECT COUNT(*), MAX(seq), (SELECT MAX(seq) FROM feedback) FROM trace{where}"
         return "-".join(str(n or 0) for n in self._database.read(query, values)[0])
 
@@ -175,10 +177,10 @@ def _joined(database: Database, rows: Sequence[tuple[Any, ...]]) -> Iterator[Tra
 
 
 def _insert(
-    connection: Connection, batch: list[tuple[tuple[Any, ...], tuple[Feedback, ...]]]
+    connection: Connection, batch: list[tuple[tuple[Any, ...], tuple[Feedback, ...], set[str]]]
 ) -> int:
     added = 0
-    for row, feedback in batch:
+    for row, feedback, agents in batch:
         done = connection.execute(
             f"INSERT INTO trace ({_SUMMARY}, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
             "ON CONFLICT DO NOTHING",
@@ -187,6 +189,8 @@ def _insert(
         if done.rowcount:
             added += 1
             _say(connection, row[0], feedback)
+            for agent in agents:
+                connection.execute("INSERT INTO took_part VALUES (?, ?)", (agent, row[0]))
     return added
 
 
@@ -197,7 +201,8 @@ def _say(connection: Connection, trace: str, feedback: Iterable[Feedback]) -> No
     )
 
 
-def _row(trace: Trace) -> tuple[tuple[Any, ...], tuple[Feedback, ...]]:
+def _row(trace: Trace) -> tuple[tuple[Any, ...], tuple[Feedback, ...], set[str]]:
+    """The trace's row, what was said of it, and the agents in it that worked for another one."""
     root = trace.spans[0]
     models = [span for span in trace.spans if span.kind == "model"]
     counted = models or [root]
@@ -216,7 +221,8 @@ def _row(trace: Trace) -> tuple[tuple[Any, ...], tuple[Feedback, ...]]:
         _question(trace.spans),
         wire.to_bytes(bare),
     )
-    return row, trace.feedback
+    agents = {span.name for span in trace.spans[1:] if span.kind == "agent"} - {trace.workload}
+    return row, trace.feedback, agents
 
 
 def _named(spans: list[Span]) -> str:
@@ -236,13 +242,23 @@ def _question(spans: tuple[Span, ...]) -> str:
 
 
 def _conditions(
-    workload: str | None, beside: str, position: tuple[int, int] | None
+    workload: str | None,
+    beside: str,
+    position: tuple[int, int] | None,
+    *,
+    inside: bool = False,
 ) -> tuple[str, tuple[Any, ...]]:
+    """`inside`: an agent's traces are also those in which it worked for another one."""
     conditions: list[str] = []
     values: list[Any] = []
     if workload is not None:
-        conditions.append("workload = ?")
-        values.append(workload)
+        if inside:
+            named = "id IN (SELECT trace FROM took_part WHERE agent = ?)"
+            conditions.append(f"(workload = ? OR {named})")
+            values += [workload, workload]
+        else:
+            conditions.append("workload = ?")
+            values.append(workload)
     if position is not None:
         conditions.append(f"(start_ns, seq) {beside} (?, ?)")
         values.extend(position)

@@ -398,3 +398,38 @@ WORDS = (
     "museum", "harbour", "opera", "bakery", "zoo", "station", "library", "stadium", "market",
     "castle", "planetarium", "old mill",
 )  # fmt: skip
+
+
+def test_an_agent_that_worked_for_another_one_has_its_own_answers() -> None:
+    """A router's choices are learned apart from what the chosen agent said."""
+
+    def at(n: int, kind: str, name: str, parent: str | None, *said: str) -> Span:
+        question, answer = said
+        return Span(
+            id=f"{n:016x}",
+            parent=parent,
+            kind=kind,  # type: ignore[arg-type]
+            name=name,
+            start_ns=n,
+            end_ns=n + 1,
+            input=(Message(role="user", content=question),),
+            output=(Message(role="assistant", content=answer),),
+        )
+
+    traces = [
+        Trace(
+            id=f"{n:032x}",
+            workload="desk",
+            spans=(
+                at(1, "agent", "desk", None, f"question {n}", "done"),
+                at(2, "agent", "route", f"{1:016x}", f"question {n}", "done"),
+                at(3, "model", "small", f"{2:016x}", f"question {n}", ("orders", "flights")[n % 2]),
+                at(4, "agent", "orders", f"{2:016x}", f"question {n}", "done"),
+                at(5, "model", "large", f"{4:016x}", f"question {n}", f"It was sent on day {n}."),
+            ),
+        )
+        for n in range(20)
+    ]
+    made = curate(traces, Options(name="route", agent="route", test=0, kind="label"))
+    assert {example.answer.content for example in made.examples} == {"orders", "flights"}
+    assert curate(traces, Options(name="orders", agent="orders", test=0)).examples[0].kind == "text"

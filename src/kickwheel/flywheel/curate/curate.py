@@ -40,6 +40,8 @@ class Options:
     """Prompts of the app and of the contestants: what they show is not tested."""
     few_shot: tuple[str, ...] = ()
     """Questions shown as examples, besides training questions: they are not tested."""
+    agent: str | None = None
+    """Whose answers are learned, where an agent worked for others; by default the root's."""
     pupils: tuple[str, ...] = ()
     """Models whose answers are learned only where somebody judged them good or corrected them:
     the specialist itself, lest it learns its own mistakes."""
@@ -100,7 +102,7 @@ class _Work:
         pupils = frozenset(self.options.pupils)
         for trace in traces:
             count += 1
-            found = extract(redact.trace(trace), pupils)
+            found = extract(redact.trace(trace), pupils, self.options.agent)
             if isinstance(found, str):
                 dropped.append(Dropped(trace=trace.id, step="extract", reason=found))
                 continue

@@ -37,20 +37,28 @@ class Candidate:
     accepted: tuple[AcceptedCall, ...]
 
 
-def extract(trace: Trace, pupils: frozenset[str] = frozenset()) -> list[Candidate] | str:
+def extract(
+    trace: Trace, pupils: frozenset[str] = frozenset(), agent: str | None = None
+) -> list[Candidate] | str:
     """The trace's answers, in their order; a sentence that says why where there are none.
 
     Args:
         pupils: models whose answers count only where somebody judged them good.
+        agent: whose answers, where it worked for another one in this trace; by default the
+            root's. What a memory or another agent asked of models meanwhile is nobody's answer.
     """
-    if trace.spans[0].error is not None:
+    inner = agent is not None and agent != trace.workload
+    if trace.spans[0].error is not None and not inner:
         return "the request failed"
-    asked = [span for span in trace.spans if span.kind == "model"]
-    if not asked:
+    asked = _asked(trace, agent if inner else None)
+    if not asked and not inner:
         asked = [span for span in trace.spans[:1] if span.input]
     if not asked:
         return "no model was asked"
     said = trace.feedback[-1] if trace.feedback else None
+    if inner and said is not None:
+        # It was said of the whole answer, which others wrote.
+        said = Feedback(verdict=said.verdict, time_ns=said.time_ns)
     right = _right(said)
     if said is not None and said.verdict == "bad" and right is None:
         return "judged bad, and no right answer given"
@@ -58,7 +66,7 @@ def extract(trace: Trace, pupils: frozenset[str] = frozenset()) -> list[Candidat
         # What came after a wrong answer followed from it.
         span = _answered(asked, right)
         return [_candidate(trace, asked, span, right, said.accepted, 2)]
-    accepted = next((f.accepted for f in reversed(trace.feedback) if f.accepted), ())
+    accepted = next((f.accepted for f in reversed(trace.feedback) if f.accepted and not inner), ())
     trust = 2 if accepted else 1 if said is not None else 0
     found, why = [], "no answer"
     for span in asked:
@@ -83,6 +91,23 @@ def canonical(accepted: AcceptedCall) -> ToolCall:
     return ToolCall(
         id="call_0", name=accepted.name, arguments=json.dumps(arguments, ensure_ascii=False)
     )
+
+
+def _asked(trace: Trace, agent: str | None) -> list[Span]:
+    """The calls of models that one agent made itself; of the root where none is named."""
+    spans = {span.id: span for span in trace.spans}
+    found = []
+    for span in trace.spans:
+        if span.kind != "model":
+            continue
+        above = spans.get(span.parent or "")
+        if agent is not None:
+            mine = above is not None and above.kind == "agent" and above.name == agent
+        else:
+            mine = above is None or above is trace.spans[0]
+        if mine:
+            found.append(span)
+    return found
 
 
 def _names(span: Span) -> set[str]:
