@@ -108,11 +108,18 @@ class Run:
     formed: bool = False
     """Whether they were told of the form that is wanted."""
 
-    async def ask(self, model: Model, request: ChatRequest, *, aloud: bool = True) -> Completion:
+    async def ask(
+        self,
+        model: Model,
+        request: ChatRequest,
+        *,
+        aloud: bool | Callable[[str], str] = True,
+    ) -> Completion:
         """What the model answers; a step of the run.
 
         Args:
-            aloud: whether its text is part of what the agent says, told piece by piece.
+            aloud: whether its text is part of what the agent says, told piece by piece; or what
+                of a piece is.
         Raises:
             ModelError: the model did not answer.
             Spent: a budget was used up before.
@@ -137,13 +144,14 @@ class Run:
             async with aclosing(observed.stream(model, request)) as pieces:
                 async for piece in pieces:
                     collected.add(piece)
-                    if aloud and isinstance(piece, TextDelta) and piece.text:
-                        self.tell(Text(piece.text))
+                    if aloud and isinstance(piece, TextDelta):
+                        self.say(aloud(piece.text) if callable(aloud) else piece.text)
             return collected.completion(started)
 
         completion = await steps().step(f"model {model.name}", request, do, Completion)
-        if aloud and not told and completion.message.content:
-            self.tell(Text(completion.message.content))
+        if aloud and not told:
+            text = completion.message.content or ""
+            self.say(aloud(text) if callable(aloud) else text)
         self._charge(completion.usage, observed.cost_usd(model, completion.usage) or 0.0)
         return completion
 
@@ -228,7 +236,7 @@ class Run:
         return await steps().step(name, arguments, do, kind, at=at)
 
     def say(self, text: str) -> None:
-        """Tells text that no model wrote in this run as part of the answer."""
+        """Tells the text as part of the answer."""
         if text:
             self.tell(Text(text))
 
