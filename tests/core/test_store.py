@@ -45,8 +45,8 @@ def test_a_damaged_store_is_told(tmp_path: Path) -> None:
 def test_many_processes_may_open_a_new_store_at_once(tmp_path: Path, database: str | None) -> None:
     code = (
         "import sys; from pathlib import Path\nfrom kickwheel.core.store import open_store\n"
-        "with open_store(Path(sys.argv[1]), sys.argv[-1] or None) as s: s.refs.move(sys.argv[2], 'adapter/1',"
-        " expected=None, why='')"
+        "with open_store(Path(sys.argv[1]), sys.argv[-1] or None) as s:\n"
+        "    s.refs.move(sys.argv[2], 'adapter/1', expected=None, why='')"
     )
     running = [
         subprocess.Popen([sys.executable, "-c", code, str(tmp_path), f"ref{i}", database or ""])
@@ -81,7 +81,9 @@ def test_a_ref_moves_only_from_where_it_was_seen(tmp_path: Path, database: str |
         assert [m.target for m in store.refs.history("a/b")] == ["adapter/1", "adapter/2"]
 
 
-def test_rollbacks_go_back_step_by_step_and_never_forth(tmp_path: Path, database: str | None) -> None:
+def test_rollbacks_go_back_step_by_step_and_never_forth(
+    tmp_path: Path, database: str | None
+) -> None:
     with open_store(tmp_path, database) as store:
         for number, before in ((1, None), (2, 1), (3, 2)):
             expected = None if before is None else f"adapter/{before}"
@@ -124,7 +126,9 @@ def test_an_unknown_artifact_is_a_usage_error(tmp_path: Path) -> None:
         store.artifacts.path("adapter", "12")
 
 
-def test_a_step_that_was_finished_is_not_run_again_even_after_sigkill(tmp_path: Path, database: str | None) -> None:
+def test_a_step_that_was_finished_is_not_run_again_even_after_sigkill(
+    tmp_path: Path, database: str | None
+) -> None:
     code = (
         "import os, sys, signal; from pathlib import Path\n"
         "from kickwheel.core.store import open_store\n"

@@ -8,20 +8,31 @@ that are begun in a fixed order keep their places, also when they run at once; w
 which they begin hangs on time, name the place.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from kickwheel.core.errors import KickwheelError, UsageError
+from kickwheel.core.journal import Question
 
 if TYPE_CHECKING:
     from kickwheel.agents.tools.tool import Effects
 
 T = TypeVar("T")
+Said = Callable[[str | None], T]
 
 
 class Waiting(KickwheelError):
-    """A run waits for a person; it goes on once they have answered."""
+    """A run waits for a person; it goes on once they have answered.
+
+    Raised to whoever asked for the run, never inside it: work that asks a person just waits.
+    """
+
+    def __init__(self, run: str, questions: Sequence[Question]) -> None:
+        asked = "; ".join(f"«{question.text}»" for question in questions)
+        super().__init__(f"run {run} waits for a person's answer: {asked}")
+        self.run = run
+        self.questions = tuple(questions)
 
 
 class Steps(Protocol):
@@ -36,6 +47,7 @@ class Steps(Protocol):
         *,
         effects: "Effects" = "none",
         at: str = "",
+        said: "Said[T] | None" = None,
     ) -> Coroutine[Any, Any, T]:
         """The result of `do`, kept; its place is taken when this is called, not when it is awaited.
 
@@ -47,6 +59,9 @@ class Steps(Protocol):
             effects: what the work does to the world. What may have been done and must not be done
                 twice is asked about, not repeated.
             at: name of the place among its siblings; by default its number.
+            said: for effects `once`: the result of work that a person says was done, by their
+                words, or that failed, by `None`. By default their words are the result as text or
+                JSON, and failure is a `ToolError`.
         """
 
     def person(self, question: str, choices: tuple[str, ...] = ()) -> Coroutine[Any, Any, str]:
@@ -65,6 +80,7 @@ class Unkept:
         *,
         effects: "Effects" = "none",
         at: str = "",
+        said: "Said[T] | None" = None,
     ) -> Coroutine[Any, Any, T]:
         """The result of `do`."""
         return _plain(do)
@@ -81,16 +97,20 @@ async def _plain(do: Callable[[], Awaitable[T]]) -> T:
 
 
 _UNKEPT = Unkept()
-_steps: ContextVar[Steps] = ContextVar("kickwheel_steps", default=_UNKEPT)
+STEPS: ContextVar[Steps] = ContextVar("kickwheel_steps", default=_UNKEPT)
+"""Set by whoever keeps a run (`kept.py`)."""
 
 
 def steps() -> Steps:
     """The steps of the run that goes on here; outside one, steps that are not kept."""
-    return _steps.get()
+    return STEPS.get()
 
 
 def person(question: str, choices: tuple[str, ...] = ()) -> Coroutine[Any, Any, str]:
-    """What a person answers; a step of the run, which ends here for now where they have not yet.
+    """What a person answers; a step of the run.
+
+    Where they have not yet, whatever else goes on in the run comes to its end first; then the run
+    ends for now, and is done again up to here, from the journal, once they have answered.
 
     Args:
         choices: what may be answered; anything where there are none.

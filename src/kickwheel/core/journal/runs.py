@@ -147,16 +147,9 @@ class Runs:
                 choices = ", ".join(question.choices)
                 raise UsageError(f'«{question.text}» is answered by one of {choices}, not "{text}"')
             text = same[0]
+        given = "UPDATE run_question SET answer = ? WHERE run = ? AND path = ? AND answer IS NULL"
         values = (text, run, question.path)
-        done = self._database.write(
-            lambda c: (
-                c.execute(
-                    "UPDATE run_question SET answer = ? WHERE run = ? AND path = ? AND answer IS NULL",
-                    values,
-                ).rowcount
-            ),
-            sync=True,
-        )
+        done = self._database.write(lambda c: c.execute(given, values).rowcount, sync=True)
         if not done:
             raise UsageError(f"«{question.text}» was answered by somebody else meanwhile")
         return replace(question, answer=text)
