@@ -28,9 +28,9 @@ class Waiting(KickwheelError):
     Raised to whoever asked for the run, never inside it: work that asks a person just waits.
     """
 
-    def __init__(self, run: str, questions: Sequence[Question]) -> None:
+    def __init__(self, run: str, questions: Sequence[Question] = ()) -> None:
         asked = "; ".join(f"«{question.text}»" for question in questions)
-        super().__init__(f"run {run} waits for a person's answer: {asked}")
+        super().__init__(f"run {run} waits for a person's answer" + (asked and f": {asked}"))
         self.run = run
         self.questions = tuple(questions)
 

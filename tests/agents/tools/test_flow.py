@@ -42,7 +42,7 @@ class Person(durable.Unkept):
 
 
 def asking(person: Person) -> None:
-    durable._steps.set(person)
+    durable.STEPS.set(person)
 
 
 def tools() -> dict[str, Told]:
