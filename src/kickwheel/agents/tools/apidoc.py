@@ -1,0 +1,438 @@
+"""An OpenAPI document, read: its operations with all that a request needs.
+
+Versions 3.0 and 3.1 are read as they are, Swagger 2.0 as the 3.0 that says the same (`swagger`).
+Documents are what other people wrote: whatever is wrong in one is told with the place where it is.
+"""
+
+import datetime
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+from urllib.parse import urljoin, urlsplit
+
+import msgspec
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from kickwheel.agents.tools import swagger, text
+from kickwheel.agents.tools.style import Parameter, Place, parameter
+from kickwheel.core.errors import UsageError
+from kickwheel.core.schema import inlined, pointed
+
+MOST_NODES = 2_000_000
+"""Entries of a document at most, with what YAML's anchors repeat."""
+DESCRIPTION_CHARS = 1000
+"""Of an operation's description; more would crowd out the other tools."""
+
+_METHODS = ("get", "head", "post", "put", "patch", "delete")
+_PLACES = ("path", "query", "header", "cookie")
+_SET_BY_US = frozenset(("accept", "content-type", "authorization"))
+# What tells a reader, a code generator or a mock server something, but a model nothing.
+_LEFT_OUT = frozenset(("xml", "externalDocs", "discriminator", "example", "examples", "deprecated"))
+_BROKEN = (AttributeError, LookupError, TypeError, ValueError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Body:
+    """What a request carries."""
+
+    media: str
+    """Its media type."""
+    required: bool
+    files: frozenset[str] = frozenset()
+    """Fields of a multipart form that are files."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One thing that a service can do."""
+
+    name: str
+    """Unique in the document, and as model providers take names."""
+    labels: frozenset[str]
+    """What it can be chosen by: id, tags, `GET /orders/{number}`, name."""
+    description: str
+    method: str
+    url: str
+    """Absolute; the path's parameters in braces."""
+    parameters: Mapping[str, Parameter]
+    """By the name of the argument that holds the value."""
+    body: Body | None
+    """The argument `body`."""
+    takes_key: bool
+    """Whether it names `Idempotency-Key` as a header of its own."""
+    security: tuple[tuple[tuple[str, tuple[str, ...]], ...], ...]
+    """Ways to be let in: each some schemes with their scopes, all of which are needed."""
+    schema: dict[str, Any]
+    """Of the arguments."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """A way of showing who asks."""
+
+    kind: Literal["key", "basic", "bearer", "oauth2", "openid", "other"]
+    name: str = ""
+    """Of a key's header, parameter or cookie."""
+    place: Literal["header", "query", "cookie"] = "header"
+    token_url: str | None = None
+    """Of oauth2, where client credentials give a token."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiDocument:
+    """A document, read."""
+
+    operations: tuple[Operation, ...]
+    schemes: Mapping[str, Scheme]
+
+
+def read(data: bytes, source: str, base: str | None, server: str | None = None) -> ApiDocument:
+    """The document.
+
+    Args:
+        source: its path or URL, as errors name it.
+        base: the URL that it came from, where it came from one: relative servers start there.
+        server: asked instead of the servers that it names.
+    Raises:
+        UsageError: it is none, or says something that cannot be.
+    """
+    document = _parsed(data, source)
+    version = str(document.get("openapi") or document.get("swagger") or "")
+    if version.startswith("2."):
+        document = _or_told(source, lambda: swagger.as_openapi(document, base))
+    elif not version.startswith("3."):
+        raise UsageError(
+            f"{source}: is no OpenAPI document: it has neither `openapi: 3.…` nor `swagger: 2.0`"
+        )
+    reader = _Reader(document, source, base, server)
+    return ApiDocument(tuple(reader.operations()), _or_told(source, reader.schemes))
+
+
+def safe(name: str, most: int = 64) -> str:
+    """A name as every model provider takes it."""
+    return re.sub(r"[^a-zA-Z0-9_-]+", "_", name).strip("_")[:most] or "_"
+
+
+def _parsed(data: bytes, source: str) -> dict[str, Any]:
+    try:
+        found = msgspec.json.decode(data)
+    except (msgspec.DecodeError, RecursionError):
+        try:
+            found = YAML(typ="safe").load(text.decoded(data))
+        except (YAMLError, ValueError, RecursionError) as error:
+            why = " ".join(str(error).split())[:200]
+            raise UsageError(f"{source}: is neither JSON nor YAML: {why}") from error
+    left = MOST_NODES
+
+    def plainly(node: Any) -> Any:
+        """With text as keys, and dates, which YAML knows and JSON does not, as text."""
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise UsageError(f"{source}: has more than {MOST_NODES:,} entries")
+        if isinstance(node, dict):
+            return {str(key): plainly(value) for key, value in node.items()}
+        if isinstance(node, list):
+            return [plainly(entry) for entry in node]
+        return node.isoformat() if isinstance(node, datetime.date) else node
+
+    try:
+        whole = plainly(found)
+    except RecursionError as error:
+        raise UsageError(f"{source}: is nested too deep, or in a circle") from error
+    if not isinstance(whole, dict):
+        raise UsageError(f"{source}: is no OpenAPI document")
+    return whole
+
+
+def _or_told(source: str, make: Any) -> Any:
+    try:
+        return make()
+    except _BROKEN as error:
+        raise UsageError(f"{source}: is not as OpenAPI has it: {_why(error)}") from error
+
+
+class _Reader:
+    def __init__(
+        self, document: dict[str, Any], source: str, base: str | None, server: str | None
+    ) -> None:
+        self._document, self._source, self._base, self._server = document, source, base, server
+        self._names: set[str] = set()
+
+    def operations(self) -> Iterator[Operation]:
+        paths = self._document.get("paths", {})
+        if not isinstance(paths, dict):
+            raise UsageError(f"{self._source}: `paths` is no mapping")
+        for path, entry in paths.items():
+            try:
+                item = self._followed(entry)
+                methods = [m for m in _METHODS if isinstance(item.get(m), dict)]
+            except _BROKEN as error:
+                raise self._wrong(path, error) from error
+            for method in methods:
+                try:
+                    yield self._operation(path, method, item, item[method])
+                except _BROKEN as error:
+                    raise self._wrong(f"{method.upper()} {path}", error) from error
+
+    def schemes(self) -> dict[str, Scheme]:
+        found = (self._document.get("components") or {}).get("securitySchemes") or {}
+        return {name: self._scheme(self._followed(said)) for name, said in found.items()}
+
+    def _operation(
+        self, path: str, method: str, item: Mapping[str, Any], said: Mapping[str, Any]
+    ) -> Operation:
+        properties: dict[str, Any] = {}
+        required: list[str] = []
+        parameters: dict[str, Parameter] = {}
+        takes_key = False
+        for place, name, about in self._parameters(item, said):
+            if place == "header" and name.lower() in _SET_BY_US:
+                continue
+            if place == "header" and name.lower() == "idempotency-key":
+                takes_key = True
+                continue
+            argument = self._argument(safe(name), place, {*properties, "body"})
+            parameters[argument] = parameter(name, place, about)
+            properties[argument] = _described(about)
+            if about.get("required") or place == "path":
+                required.append(argument)
+        body = self._body(said.get("requestBody"), properties)
+        if body is not None and body.required:
+            required.append("body")
+        whole = {
+            "type": "object",
+            "properties": properties,
+            "required": required,
+            "additionalProperties": False,
+        }
+        schema = _tidy(inlined(whole, self._document))
+        self._check_references(schema)
+        name = self._name(said.get("operationId") or f"{method} {path}")
+        tags = [str(tag) for tag in said.get("tags") or ()]
+        labels = {name, str(said.get("operationId") or name), f"{method.upper()} {path}", *tags}
+        wants = said.get("security", self._document.get("security")) or ()
+        return Operation(
+            name=name,
+            labels=frozenset(labels),
+            description=_description(said, f"{method.upper()} {path}"),
+            method=method.upper(),
+            url=self._url(said, item) + path,
+            parameters=parameters,
+            body=body,
+            takes_key=takes_key,
+            security=tuple(
+                tuple((scheme, tuple(scopes)) for scheme, scopes in want.items()) for want in wants
+            ),
+            schema=schema,
+        )
+
+    def _parameters(
+        self, item: Mapping[str, Any], said: Mapping[str, Any]
+    ) -> list[tuple[Place, str, Mapping[str, Any]]]:
+        """Place, name and description; the operation's own replace those of its path."""
+        found: dict[tuple[str, str], Mapping[str, Any]] = {}
+        for entry in (*(item.get("parameters") or ()), *(said.get("parameters") or ())):
+            about = self._followed(entry)
+            if about["in"] not in _PLACES:
+                raise ValueError(f"a parameter is in {about['in']}, which is no place")
+            found[about["in"], about["name"]] = about
+        return [(cast(Place, place), name, about) for (place, name), about in found.items()]
+
+    def _argument(self, name: str, place: str, taken: set[str]) -> str:
+        return _unique(name if name not in taken else f"{name}_{place}", taken)
+
+    def _body(self, said: Any, properties: dict[str, Any]) -> Body | None:
+        """How the body is sent; its schema becomes the property `body`."""
+        if said is None:
+            return None
+        about = self._followed(said)
+        media = _media(about.get("content") or {})
+        if media is None:
+            return None
+        entry = about["content"][media]
+        schema: Any = entry.get("schema") or {}
+        kind = media.partition(";")[0].strip().lower()
+        if not _is_json(kind) and kind not in _FORMS:
+            schema = {"type": "string", "description": f"The body of the request, as {kind}."}
+        if about.get("description"):
+            schema = {"description": about["description"], **_as_mapping(schema)}
+        properties["body"] = schema
+        files: frozenset[str] = frozenset()
+        if kind == "multipart/form-data":
+            inner = inlined(_as_mapping(schema), self._document).get("properties") or {}
+            files = frozenset(
+                name
+                for name, rule in inner.items()
+                if isinstance(rule, dict)
+                and (rule.get("format") == "binary" or "contentMediaType" in rule)
+            )
+        return Body(media=media, required=bool(about.get("required")), files=files)
+
+    def _url(self, said: Mapping[str, Any], item: Mapping[str, Any]) -> str:
+        if self._server is not None:
+            return self._server.rstrip("/")
+        servers = said.get("servers") or item.get("servers") or self._document.get("servers")
+        server = (servers or [{"url": "/"}])[0]
+        url = str(server["url"])
+        for name, variable in (server.get("variables") or {}).items():
+            url = url.replace(f"{{{name}}}", str(variable["default"]))
+        url = urljoin(self._base or "", url)
+        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+            raise UsageError(
+                f'{self._source}: names no server that can be asked ("{url}"). Say which by '
+                "`server: https://…`"
+            )
+        return url.rstrip("/")
+
+    def _scheme(self, said: Mapping[str, Any]) -> Scheme:
+        match (str(said["type"]).lower(), str(said.get("scheme", "")).lower()):
+            case ("apikey", _):
+                return Scheme("key", said["name"], said["in"])
+            case ("http", "basic"):
+                return Scheme("basic")
+            case ("http", "bearer"):
+                return Scheme("bearer")
+            case ("oauth2", _):
+                flow = (said.get("flows") or {}).get("clientCredentials")
+                url = urljoin(self._base or "", flow["tokenUrl"]) if flow else None
+                return Scheme("oauth2", token_url=url)
+            case ("openidconnect", _):
+                return Scheme("openid")
+        return Scheme("other")
+
+    def _followed(self, node: Any) -> Mapping[str, Any]:
+        """What stands there, or where its reference leads."""
+        for _ in range(20):
+            if not isinstance(node, dict):
+                raise TypeError(f"{str(node)[:60]!r} stands where a mapping was due")
+            if not isinstance(node.get("$ref"), str):
+                return node
+            node = pointed(self._document, self._local(node["$ref"]))
+        raise ValueError("references lead in a circle")
+
+    def _local(self, reference: str) -> str:
+        if not reference.startswith("#/"):
+            raise ValueError(
+                f"{reference} leads to another document: bundle them into one file first"
+            )
+        return reference
+
+    def _check_references(self, node: Any) -> None:
+        if isinstance(node, list):
+            for entry in node:
+                self._check_references(entry)
+        elif isinstance(node, dict):
+            reference = node.get("$ref")
+            if isinstance(reference, str) and not reference.startswith("#/$defs/"):
+                raise LookupError(f"{self._local(reference)} leads nowhere")
+            for entry in node.values():
+                self._check_references(entry)
+
+    def _name(self, wanted: str) -> str:
+        name = _unique(safe(wanted), self._names)
+        self._names.add(name)
+        return name
+
+    def _wrong(self, where: str, error: Exception) -> UsageError:
+        return UsageError(f"{self._source}: {where} is not as OpenAPI has it: {_why(error)}")
+
+
+_FORMS = frozenset(("application/x-www-form-urlencoded", "multipart/form-data"))
+
+
+def _is_json(kind: str) -> bool:
+    return kind == "*/*" or kind.endswith(("/json", "+json"))
+
+
+def _media(content: Mapping[str, Any]) -> str | None:
+    """The media type that is easiest to write."""
+
+    def rank(media: str) -> int:
+        kind = media.partition(";")[0].strip().lower()
+        order = (_is_json(kind), kind in _FORMS, kind.startswith("text/"), True)
+        return order.index(True)
+
+    return min(content, key=rank, default=None)
+
+
+def _described(about: Mapping[str, Any]) -> Any:
+    content: Mapping[str, Any] = about.get("content") or {}
+    schema = about.get("schema") or {}
+    for entry in content.values():
+        schema = entry.get("schema") or {}
+    if about.get("description") and isinstance(schema, dict):
+        return {**schema, "description": about["description"]}
+    return schema
+
+
+def _description(said: Mapping[str, Any], fallback: str) -> str:
+    parts = [str(said.get(key) or "").strip() for key in ("summary", "description")]
+    if parts[0] and parts[1].startswith(parts[0].rstrip(".")):
+        parts = parts[1:]
+    text_ = "\n\n".join(part for part in parts if part) or fallback
+    if len(text_) > DESCRIPTION_CHARS:
+        text_ = f"{text_[:DESCRIPTION_CHARS].rstrip()}…"
+    return f"Deprecated. {text_}" if said.get("deprecated") else text_
+
+
+def _tidy(node: Any, names: bool = False) -> Any:
+    """The schema as JSON Schema 2020-12 says it, without what is for others; `names`: keys are
+    names."""
+    if isinstance(node, list):
+        return [_tidy(entry) for entry in node]
+    if not isinstance(node, dict):
+        return node
+    if names:
+        return {key: _tidy(value) for key, value in node.items()}
+    found = {
+        key: value
+        if key in ("default", "enum", "const")
+        else _tidy(value, key in ("properties", "$defs", "patternProperties"))
+        for key, value in node.items()
+        if key not in _LEFT_OUT and not key.startswith("x-")
+    }
+    _without_read_only(found)
+    _as_2020(found)
+    return found
+
+
+def _without_read_only(schema: dict[str, Any]) -> None:
+    """Takes away what only the service sets."""
+    properties = schema.get("properties")
+    if not isinstance(properties, dict):
+        return
+    ours = {k: v for k, v in properties.items() if not (isinstance(v, dict) and v.get("readOnly"))}
+    if len(ours) < len(properties):
+        schema["properties"] = ours
+        schema["required"] = [name for name in schema.get("required") or () if name in ours]
+
+
+def _as_2020(schema: dict[str, Any]) -> None:
+    """OpenAPI 3.0's own words in those of JSON Schema."""
+    if schema.pop("nullable", False) is True:
+        if isinstance(schema.get("type"), str):
+            schema["type"] = [schema["type"], "null"]
+        if isinstance(schema.get("enum"), list) and None not in schema["enum"]:
+            schema["enum"] = [*schema["enum"], None]
+    for bound, own in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
+        if isinstance(schema.get(own), bool) and schema.pop(own) and bound in schema:
+            schema[own] = schema.pop(bound)
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    found, number = name, 2
+    while found in taken:
+        suffix = f"_{number}"
+        found, number = f"{name[: 64 - len(suffix)]}{suffix}", number + 1
+    return found
+
+
+def _as_mapping(schema: Any) -> dict[str, Any]:
+    return schema if isinstance(schema, dict) else {}
+
+
+def _why(error: Exception) -> str:
+    return f"{str(error)[:200]} is missing" if isinstance(error, KeyError) else str(error)[:300]

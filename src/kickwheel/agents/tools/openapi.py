@@ -1,0 +1,251 @@
+"""`kind: openapi`: each operation of a service that describes itself by OpenAPI is a tool.
+
+What the document says is what the model is told: names, descriptions, schemas. What it says of
+servers and of who may ask is kept to: requests go to its servers only.
+"""
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Literal
+
+import aiohttp
+import msgspec
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from kickwheel.agents.caller import idempotency_key
+from kickwheel.agents.tools import apidoc, auth, style
+from kickwheel.agents.tools.apidoc import ApiDocument, Operation, Scheme
+from kickwheel.agents.tools.tool import Limits, Tool, Toolbox, ToolPart
+from kickwheel.agents.tools.web import EFFECTS, Access, Call, ask, fetch, form, session
+from kickwheel.core.errors import ToolError, UsageError
+from kickwheel.core.plugins import Context, nearest
+from kickwheel.records import ToolSpec
+
+MOST_BYTES = 30_000_000
+"""Of a document."""
+
+
+class _Login(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    user: str
+    """Who logs in."""
+    password: SecretStr
+    """The password, as `${NAME}` of a variable."""
+
+
+class _Client(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    client_id: str
+    """Who we are where tokens are given out."""
+    client_secret: SecretStr
+    """The secret, as `${NAME}` of a variable."""
+
+
+Credentials = Literal["caller"] | _Login | _Client | SecretStr
+
+
+class OpenApi(ToolPart):
+    """The operations of a service that describes itself by an OpenAPI document."""
+
+    document: str
+    """Path or URL of the document: OpenAPI 3.0 or 3.1 or Swagger 2.0, as JSON or YAML."""
+    server: str | None = None
+    """URL of the service; by default the first server that the document names."""
+    only: tuple[str, ...] = ()
+    """The operations to take, each by its id, `GET /path`, or a tag; by default all."""
+    without: tuple[str, ...] = Field(default=(), alias="except")
+    """The operations to leave out, named in the same ways."""
+    auth: Mapping[str, Credentials] = {}
+    """What authorises requests, by the document's names for its security schemes: `${NAME}` of a
+    key or token; `user` and `password`; `client_id` and `client_secret`; or `caller`, the token of
+    whoever asked the agent."""
+
+    @asynccontextmanager
+    async def open(self, context: Context) -> AsyncGenerator[Toolbox]:
+        """The operations as tools."""
+        async with session() as opened:
+            document = await self._read(opened, context)
+            chosen = self._chosen(document)
+            gate = _Gate(opened, self.document, document, self.auth, chosen)
+            yield [self._tool(opened, gate, operation) for operation in chosen]
+
+    async def _read(self, opened: aiohttp.ClientSession, context: Context) -> ApiDocument:
+        if not self.document.startswith(("http://", "https://")):
+            path = context.folder / self.document
+            try:
+                data = path.read_bytes()
+            except OSError as error:
+                raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+            return apidoc.read(data, str(path), None, self.server)
+        try:
+            call = Call(method="GET", url=self.document, headers={"Accept": "*/*"})
+            reply = await fetch(opened, call, MOST_BYTES)
+        except ToolError as error:
+            raise UsageError(f"{self.document}: cannot be read: {error}") from error
+        if reply.status != 200 or not reply.whole:
+            raise UsageError(f"{self.document}: cannot be read: it answers {reply.status}")
+        return apidoc.read(reply.body, self.document, self.document, self.server)
+
+    def _chosen(self, document: ApiDocument) -> list[Operation]:
+        known = {label: 0 for operation in document.operations for label in operation.labels}
+        for label in (*self.only, *self.without):
+            if label not in known:
+                raise UsageError(
+                    f'{self.document}: has no operation or tag "{label}". {nearest(label, known)}'
+                )
+        return [
+            operation
+            for operation in document.operations
+            if (not self.only or operation.labels.intersection(self.only))
+            and not operation.labels.intersection(self.without)
+        ]
+
+    def _tool(self, opened: aiohttp.ClientSession, gate: "_Gate", operation: Operation) -> Tool:
+        limits = self.limits(EFFECTS[operation.method])
+        return _Operation(opened, operation, gate.access(operation), limits)
+
+
+class _Operation:
+    """An operation as a tool."""
+
+    def __init__(
+        self, opened: aiohttp.ClientSession, operation: Operation, access: Access, limits: Limits
+    ) -> None:
+        self.spec = ToolSpec(
+            name=operation.name, description=operation.description, parameters=operation.schema
+        )
+        self.limits = limits
+        self._opened, self._operation, self._access = opened, operation, access
+
+    async def call(self, arguments: Mapping[str, Any]) -> str:
+        """What the service answers.
+
+        Raises:
+            InvalidArguments: the arguments make no request, or the service finds fault with them.
+            ToolError: it refuses for another reason, or does not answer.
+        """
+        return await ask(self._opened, self._request(arguments), self._access)
+
+    def _request(self, arguments: Mapping[str, Any]) -> Call:
+        operation = self._operation
+        url, query, cookies = operation.url, [], []
+        headers = {"Accept": "application/json, text/*;q=0.9, */*;q=0.1"}
+        for argument, value in arguments.items():
+            written = operation.parameters.get(argument)
+            if written is None or (value is None and written.place != "path"):
+                continue
+            match written.place:
+                case "path":
+                    part = style.in_path(written, value)
+                    url = url.replace(f"{{{written.name}}}", part)
+                case "query":
+                    query.append(style.in_query(written, value))
+                case "header":
+                    headers[written.name] = style.in_header(written, value)
+                case "cookie":
+                    cookies += style.in_cookies(written, value)
+        key = idempotency_key()
+        if key is not None and (operation.takes_key or EFFECTS[operation.method] == "once"):
+            headers["Idempotency-Key"] = key
+        body = b""
+        if operation.body is not None and arguments.get("body") is not None:
+            headers["Content-Type"], body = _body(operation.body, arguments["body"])
+        return Call(
+            method=operation.method,
+            url=url,
+            query="&".join(filter(None, query)),
+            headers=headers,
+            cookies=tuple(cookies),
+            body=body,
+        )
+
+
+def _body(body: apidoc.Body, value: Any) -> tuple[str, bytes]:
+    """Media type and bytes of a body."""
+    kind = body.media.partition(";")[0].strip().lower()
+    if kind == "multipart/form-data" and isinstance(value, dict):
+        return style.multipart(value, body.files)
+    if kind == "application/x-www-form-urlencoded" and isinstance(value, dict):
+        return kind, form(style.fields(value))
+    if isinstance(value, str) and not kind.endswith("json"):
+        return f"{kind}; charset=utf-8", value.encode()
+    return "application/json" if kind == "*/*" else kind, msgspec.json.encode(value)
+
+
+class _Gate:
+    """Who is let in where: the document's schemes with the app's credentials."""
+
+    def __init__(
+        self,
+        opened: aiohttp.ClientSession,
+        source: str,
+        document: ApiDocument,
+        credentials: Mapping[str, Credentials],
+        chosen: Sequence[Operation],
+    ) -> None:
+        self._source = source
+        for name in credentials:
+            if name not in document.schemes:
+                known = nearest(name, dict(document.schemes))
+                raise UsageError(f'{source}: has no security scheme "{name}". {known}')
+        scopes: dict[str, dict[str, None]] = {}
+        for operation in chosen:
+            for name, wanted in (scheme for way in operation.security for scheme in way):
+                scopes.setdefault(name, {}).update(dict.fromkeys(wanted))
+        self._open: dict[str, Access] = {
+            name: self._access(opened, name, document.schemes[name], given, scopes.get(name, {}))
+            for name, given in credentials.items()
+        }
+
+    def access(self, operation: Operation) -> Access:
+        """What authorises the operation: the first way for which we have all that it needs.
+
+        Raises:
+            UsageError: there is none.
+        """
+        ways = sorted(operation.security, key=lambda way: not way)  # Rather asked by somebody.
+        for way in ways:
+            if all(name in self._open for name, _ in way):
+                return auth.All([self._open[name] for name, _ in way])
+        if ways:
+            wanted = ", or ".join(" with ".join(name for name, _ in way) for way in ways)
+            raise UsageError(
+                f"{self._source}: {operation.name} wants credentials for {wanted}. Name them "
+                "under `auth:`, or leave the operation out by `except:`"
+            )
+        return auth.Fixed()
+
+    def _access(
+        self,
+        opened: aiohttp.ClientSession,
+        name: str,
+        scheme: Scheme,
+        given: Credentials,
+        scopes: Mapping[str, None],
+    ) -> Access:
+        match scheme.kind, given:
+            case (("bearer" | "oauth2" | "openid"), "caller"):
+                return auth.Passed()
+            case "key", SecretStr():
+                return auth.keyed(auth.secret(given), scheme.name, scheme.place)
+            case (("bearer" | "oauth2" | "openid"), SecretStr()):
+                return auth.bearer(auth.secret(given))
+            case "basic", _Login():
+                return auth.basic(given.user, auth.secret(given.password))
+            case "oauth2", _Client() if scheme.token_url:
+                known = auth.secret(given.client_secret)
+                return auth.Fetched(opened, scheme.token_url, given.client_id, known, [*scopes])
+        raise UsageError(f"{self._source}: the scheme {name} takes {_TAKES[scheme.kind]}")
+
+
+_TAKES: Mapping[str, str] = {
+    "key": "a key, written ${NAME}",
+    "basic": "`user` and `password`",
+    "bearer": "a token, written ${NAME}, or `caller`",
+    "oauth2": "`client_id` and `client_secret` where it has client credentials, a token, written "
+    "${NAME}, or `caller`",
+    "openid": "a token, written ${NAME}, or `caller`",
+    "other": "what this tool cannot give; leave the operations that need it out by `except:`",
+}
