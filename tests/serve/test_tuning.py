@@ -59,6 +59,9 @@ def test_three_lines_tune_the_base_and_a_killed_server_goes_on(tmp_path: Path) -
         done = _wait(client, job)
         assert done.status == "succeeded", done.error
         assert done.fine_tuned_model is not None
+        # 120 short tickets, twice.
+        assert done.trained_tokens is not None
+        assert 120 * 2 * 10 < done.trained_tokens < 120 * 2 * 200
         right = 0
         for line in lines[120:]:
             question, label = line["messages"][1]["content"], line["messages"][2]["content"]  # type: ignore[index]

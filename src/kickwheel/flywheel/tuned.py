@@ -10,7 +10,7 @@ from typing import Any
 from kickwheel.core.errors import DataError
 from kickwheel.core.files import home
 from kickwheel.flywheel.evaluate import match
-from kickwheel.flywheel.tune import Options, Progress, check_export, lora
+from kickwheel.flywheel.tune import SERVED, Options, Progress, check_export, lora
 from kickwheel.models import calls, gguf
 from kickwheel.models.catalog import Base, weights
 from kickwheel.models.engines.engine import open_engine
@@ -43,15 +43,17 @@ def tuned(
         on_step: told after each step of the training.
         on_check: told when the training has ended and the check begins.
     Raises:
-        DataError: there is too little to learn from, or an example is longer than the context.
+        DataError: there is too little to learn from, an example is longer than the context, or
+            the base is of a kind whose adapters the engine does not take.
         ExportMismatch: the engine does not answer as the tuned model does.
     """
-    adapter = lora(dataset, weights(base), work, options, base_name=base.name, on_step=on_step)
-    if not (work / "adapter.gguf").exists():
+    architecture = gguf.read_header(base.gguf).architecture
+    if architecture not in SERVED:
         raise DataError(
-            f"{base.name}: llama.cpp knows no adapters for this architecture. The tuned weights "
-            f"are in {work}, in PEFT's form, for transformers or vLLM."
+            f"{base.name} is a {architecture}, whose adapters could not be served: llama.cpp takes "
+            f"those for {', '.join(SERVED)}. Tune a base of one of these."
         )
+    adapter = lora(dataset, weights(base), work, options, base_name=base.name, on_step=on_step)
     on_check()
     found = asyncio.run(_checked(dataset, adapter, work, base))
     adapter = replace(adapter, dataset=identity, export_check=found)

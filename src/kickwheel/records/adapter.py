@@ -21,8 +21,6 @@ class CurvePoint:
     """One reading of a training run."""
 
     step: int
-    seconds: float
-    """Training time so far, over all runs that it took."""
     train_loss: float | None
     validation_loss: float | None
 
@@ -40,7 +38,8 @@ class Adapter:
     """Id of the dataset that it was tuned on."""
     form: PromptForm
     config: Mapping[str, Any] = field(default_factory=dict)
-    """The whole training configuration: rank, alpha, targets, rate, batch, seed, versions, …"""
+    """The whole training configuration: rank, alpha, targets, rate, batch, seed, versions, …
+    No times, so that a run that was killed ends with the same record."""
     curve: tuple[CurvePoint, ...] = ()
     export_check: Mapping[str, Any] = field(default_factory=dict)
     """What the comparison of transformers and the engine found."""

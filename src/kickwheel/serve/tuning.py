@@ -30,14 +30,15 @@ def run(spec: JobSpec, on_event: OnEvent, *, store: str, options: Mapping[str, A
         dataset = _dataset(spec)
         identity = opened.artifacts.add("dataset", curating.save(dataset))
         on_event(JobEvent(message=f"Dataset {identity}: {len(dataset.examples)} examples."))
+        steps = _Steps(on_event)
         files = tuned(
             dataset,
             identity,
             catalog.base(spec.model),
             Path(spec.folder) / "tuning",
             _options(spec, options),
-            on_step=_Steps(on_event),
-            on_check=lambda: on_event(JobEvent(message="Tuned; the export is checked now.")),
+            on_step=steps,
+            on_check=steps.ended,
         )
         target = f"adapter/{opened.artifacts.add('adapter', files)}"
         before = opened.refs.read(spec.output)
@@ -98,8 +99,10 @@ class _Steps:
     def __init__(self, on_event: OnEvent) -> None:
         self._on_event = on_event
         self._read: float | None = None
+        self._tokens = 0
 
     def __call__(self, now: Progress) -> None:
+        self._tokens = now.tokens if now.phase == "tuning" else 0
         what = "Step" if now.phase == "tuning" else "Choosing the prompt, step"
         data = {
             "step": now.step,
@@ -108,6 +111,7 @@ class _Steps:
             "valid_loss": now.validation_loss,
             "tokens_per_s": now.tokens_per_s,
             "seconds_left": now.seconds_left,
+            "trained_tokens": self._tokens,
         }
         message = f"{what} {now.step} of {now.steps}: loss {now.loss:.4f}"
         self._on_event(JobEvent(message=message, type="metrics", data=data))
@@ -116,3 +120,9 @@ class _Steps:
             losses = {key: data[key] for key in ("step", "train_loss", "valid_loss")}
             told = f"Validation loss {now.validation_loss:.4f} at step {now.step}"
             self._on_event(JobEvent(message=told, type="checkpoint", data=losses))
+
+    def ended(self) -> None:
+        """The training has ended: of the steps not all were told, but of their tokens all are."""
+        # Nothing was learned anew where the training had ended before the process was killed.
+        data = {"trained_tokens": self._tokens} if self._tokens else {}
+        self._on_event(JobEvent(message="Tuned; the export is checked now.", data=data))

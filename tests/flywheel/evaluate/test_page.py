@@ -80,7 +80,7 @@ async def measured(folder: Path, test: int = 60) -> Report:
     report = replace(
         report,
         curve=tuple(
-            CurvePoint(step=s, seconds=s, train_loss=2 / (s + 1), validation_loss=3 / (s + 1))
+            CurvePoint(step=s, train_loss=2 / (s + 1), validation_loss=3 / (s + 1))
             for s in range(40)
         ),
         learning=((10, 0.2, 0.1, 0.3), (20, 0.4, 0.3, 0.5)),

@@ -1,7 +1,8 @@
 """The exported adapter against llama.cpp itself, on a tiny model with random weights."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,9 @@ import pytest
 from tests.flywheel.tune.tiny_llama import make_base, make_gguf
 
 from kickwheel.core.errors import DataError
-from kickwheel.flywheel.tune import ExportMismatch, Options, check_export, lora
+from kickwheel.flywheel.tune import ExportMismatch, Options, check, check_export, lora
 from kickwheel.flywheel.tune.base import open_base
-from kickwheel.records import Adapter, Dataset
+from kickwheel.records import Adapter, Dataset, Example
 
 OPTIONS = Options(
     minutes=None,
@@ -101,6 +102,45 @@ def test_an_engine_without_the_adapter_is_found_out(
             unquantised=door,
             max_tokens=40,
         )
+
+
+@pytest.mark.parametrize(("others", "passes"), [(2, True), (3, False)])
+def test_of_forty_answers_no_more_than_two_may_differ_however_near_the_ties(
+    events: Dataset,
+    tuned: tuple[Path, Path, Adapter],
+    others: int,
+    passes: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    base, folder, adapter = tuned
+    monkeypatch.setattr(check, "NEAR_TIE", math.inf)
+    forty = [replace(e, id=f"{i}-{e.id}") for i in range(7) for e in events.part("validation")][:40]
+    with engine(base, folder / "adapter.gguf") as door:
+        asked = 0
+
+        async def sometimes_other(prompt: str, max_tokens: int) -> str:
+            nonlocal asked
+            asked += 1
+            return "other" if asked <= others else str(await door(prompt, max_tokens))
+
+        def found(examples: Sequence[Example]) -> Any:
+            return check_export(
+                folder,
+                adapter,
+                base,
+                examples,
+                right=lambda example, text: True,
+                unquantised=sometimes_other,
+                max_tokens=8,
+            )
+
+        if passes:
+            assert found(forty)["unquantised"]["equal"] == 0.95
+            return
+        with pytest.raises(ExportMismatch, match=r"9[23]% of 40 answers equal"):
+            found(forty)
+        asked = 0
+        assert found(forty[:39])["unquantised"]["equal"] < 0.95
 
 
 def test_a_quantisation_that_costs_right_answers_is_found_out(

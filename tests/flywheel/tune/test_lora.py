@@ -33,6 +33,7 @@ def test_a_run_lowers_the_loss_and_leaves_an_adapter_that_peft_loads(
     assert losses[-1] < losses[0]
     assert told[-1].step == told[-1].steps == adapter.config["steps"] == 48
     assert told[-1].tokens_per_s > 0
+    assert 0 < told[0].tokens < told[-1].tokens
     assert adapter.form == PromptForm(tools="none", system=False)
     assert wire.from_bytes((tmp_path / "a/adapter.json").read_bytes(), Adapter) == adapter
     assert {f.name for f in (tmp_path / "a").iterdir()} == {
@@ -90,7 +91,7 @@ def run(events: Dataset, base: Path, out: Path) -> None:
 def test_a_run_killed_again_and_again_ends_with_the_same_bits(
     events: Dataset, tiny: Path, tmp_path: Path
 ) -> None:
-    lora(events, tiny, tmp_path / "whole", QUICK)
+    whole = lora(events, tiny, tmp_path / "whole", QUICK, base_name="tiny")
     context = multiprocessing.get_context("spawn")
     kills = 0
     for _ in range(2):
@@ -109,7 +110,11 @@ def test_a_run_killed_again_and_again_ends_with_the_same_bits(
         process.join()
     assert kills == 2
     assert not (tmp_path / "killed/adapter.json").exists()
-    lora(events, tiny, tmp_path / "killed", QUICK)
+    told: list[Progress] = []
+    killed = lora(events, tiny, tmp_path / "killed", QUICK, base_name="tiny", on_step=told.append)
+    assert killed == whole
+    assert len(told) < told[-1].step, "else it did not go on where it was killed"
+    assert told[-1].tokens == round(3 * 24 * whole.config["tokens_per_example"])
     assert bytes_of(tmp_path / "killed") == bytes_of(tmp_path / "whole")
     assert not (tmp_path / "killed/checkpoint.pt").exists()
 

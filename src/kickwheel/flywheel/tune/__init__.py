@@ -14,7 +14,8 @@ torch, transformers and peft are imported where they are used.
 """
 
 from kickwheel.flywheel.tune.check import ExportMismatch, check_export
+from kickwheel.flywheel.tune.export import SERVED
 from kickwheel.flywheel.tune.lora import lora
 from kickwheel.flywheel.tune.options import Options, Progress
 
-__all__ = ["ExportMismatch", "Options", "Progress", "check_export", "lora"]
+__all__ = ["SERVED", "ExportMismatch", "Options", "Progress", "check_export", "lora"]

@@ -14,6 +14,9 @@ from typing import Any
 from kickwheel.core.files import write_whole
 from kickwheel.records import CurvePoint
 
+VERSION = 2
+"""Of the file: one of another version is of another run."""
+
 
 @dataclass(slots=True, kw_only=True)
 class State:
@@ -27,6 +30,11 @@ class State:
     progress: float = 0.0
     """Place in the schedule, 0 to 1: steps over steps, unless the number of steps was corrected."""
     seconds: float = 0.0
+    """Training time so far, over all runs that it took."""
+    tokens: int = 0
+    """Tokens learned from so far, those of prompts included."""
+    recent: list[float] = field(default_factory=list)
+    """Losses of the last steps."""
     readings: int = 0
     best: float | None = None
     """Lowest validation loss."""

@@ -7,7 +7,7 @@ of the B of those two are permuted on the way. Source: llama.cpp, convert_lora_t
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from kickwheel.models.checkpoint import interleaved
 
 _PREFIX = "base_model.model."
 _PERMUTED = ("llama",)
-_GGUF_KNOWN = ("llama", "qwen2", "qwen3", "gemma2", "phi3", "smollm3")
+SERVED = ("llama", "qwen2", "qwen3", "gemma2", "phi3", "smollm3")
+"""Architectures, as GGUF names them, whose adapters llama.cpp takes from us."""
 
 
 def export(model: Any, base: Base, folder: Path) -> bool:
@@ -37,7 +38,7 @@ def export(model: Any, base: Base, folder: Path) -> bool:
             # Otherwise peft asks a hub whether the base's vocabulary has grown.
             model.save_pretrained(beside, save_embedding_layers=False)
             (beside / "README.md").unlink(missing_ok=True)
-            for_engine = base.architecture in _GGUF_KNOWN
+            for_engine = base.architecture in SERVED
             if for_engine:
                 write_gguf(beside, base, beside / "adapter.gguf")
             for file in sorted(beside.iterdir()):
@@ -60,24 +61,19 @@ def write_gguf(adapter: Path, base: Base, target: Path) -> None:
 
     from safetensors.numpy import load_file
 
-    try:
-        import gguf
-    except ImportError as error:
-        raise MissingExtra("writing an adapter for llama.cpp", "tune") from error
+    gguf = _package()
     about = json.loads((adapter / "adapter_config.json").read_text())
-    config = base.model.config
-    architectures = {name: number for number, name in gguf.MODEL_ARCH_NAMES.items()}
-    names = gguf.get_tensor_name_map(architectures[base.architecture], config.num_hidden_layers)
+    name_of = _names(base)
     writer = gguf.GGUFWriter(target, base.architecture)
     writer.add_type(gguf.GGUFType.ADAPTER)
     writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
     writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, float(about["lora_alpha"]))
     for key, array in sorted(load_file(adapter / "adapter_model.safetensors").items()):
         module, _, matrix = key.removeprefix(_PREFIX).removesuffix(".weight").rpartition(".")
-        name = names.get_name(module)
+        name = name_of(module)
         if name is None or matrix not in ("lora_A", "lora_B"):
             raise DataError(f"llama.cpp has no name for {key}")
-        heads = _heads(config, name)
+        heads = _heads(base.model.config, name)
         if matrix == "lora_B" and heads and base.architecture in _PERMUTED:
             array = interleaved(array, heads)
         writer.add_tensor(f"{name}.weight.{matrix.lower()}", array.astype("float32", order="C"))
@@ -85,6 +81,47 @@ def write_gguf(adapter: Path, base: Base, target: Path) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def check_names(model: Any, base: Base) -> None:
+    """Returns if llama.cpp's form of an adapter has a name for all that is adapted, or is not
+    written for this base: to be asked before the training, not after.
+
+    Raises:
+        DataError: it has none for a layer.
+    """
+    if base.architecture not in SERVED:
+        return
+    name_of = _names(base)
+    for key, _ in model.named_parameters():
+        module, found, _ = key.removeprefix(_PREFIX).partition(".lora_A.")
+        if found and name_of(module) is None:
+            raise DataError(
+                f"llama.cpp's adapters have no name for {module} of a {base.architecture}: what "
+                "was tuned could not be served. Take another base."
+            )
+
+
+def _names(base: Base) -> Callable[[str], str | None]:
+    """The name in GGUF of a module that transformers names, without its `.weight`."""
+    gguf = _package()
+    architectures = {name: number for number, name in gguf.MODEL_ARCH_NAMES.items()}
+    layers = base.model.config.num_hidden_layers
+    names = gguf.get_tensor_name_map(architectures[base.architecture], layers)
+
+    def name_of(module: str) -> str | None:
+        found: str | None = names.get_name(module)
+        return found
+
+    return name_of
+
+
+def _package() -> Any:
+    try:
+        import gguf
+    except ImportError as error:
+        raise MissingExtra("writing an adapter for llama.cpp", "tune") from error
+    return gguf
 
 
 def fits(about: Mapping[str, Any], base: Base) -> None:

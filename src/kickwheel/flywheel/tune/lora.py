@@ -23,13 +23,15 @@ from kickwheel.flywheel.tune import checkpoint
 from kickwheel.flywheel.tune.base import open_base, packages
 from kickwheel.flywheel.tune.checkpoint import State
 from kickwheel.flywheel.tune.examples import Batch, batch, batches, parts, tokens_of
-from kickwheel.flywheel.tune.export import export
+from kickwheel.flywheel.tune.export import check_names, export
 from kickwheel.flywheel.tune.learner import Learner
 from kickwheel.flywheel.tune.linear import fast_dtype
 from kickwheel.flywheel.tune.options import OnStep, Options, Progress
 from kickwheel.records import Adapter, CurvePoint, Dataset, Example, PromptForm, wire
 
 _WARM_STEPS = 20
+_RECENT_STEPS = 20
+"""Steps whose mean loss is told."""
 _MEASURED_STEPS = 8
 """So often it is asked anew how many steps the time allows."""
 _PROBE_BATCHES = 24
@@ -61,7 +63,7 @@ def lora(
         on_step: told after each step how far the run is.
     Raises:
         DataError: there is too little to learn from, an example is longer than the base can see,
-            or there is no base.
+            there is no base, or it has a layer that llama.cpp's adapters have no name for.
         MissingExtra: torch, transformers or peft is not installed.
         StoreError: the disk is full; a checkpoint is still there.
     """
@@ -99,6 +101,7 @@ class _Run:
             "dataset": wire.digest([dataset.part("train"), dataset.part("validation")]),
             "base": self.base.sha256,
             "dtype": str(self.dtype),
+            "checkpoint": checkpoint.VERSION,
         }
         for free in ("threads", "checkpoint_s"):
             del same_bits[free]
@@ -116,6 +119,7 @@ class _Run:
 
     def train(self) -> None:
         self.learner = Learner(self.base, self.options, self.dtype)
+        check_names(self.learner.model, self.base)
         self.form, spent = self._form()
         rows = [tokens_of(e, self.base, self.form) for e in self.train_part]
         self.validation = _in_batches(
@@ -145,7 +149,6 @@ class _Run:
             "validation": len(self.validation_part),
             "answers": dict(Counter(example.kind for example in self.train_part)),
             "tokens_per_example": round(self.tokens_per_example, 1),
-            "seconds": round(self.state.seconds, 1),
             "validation_loss": self.state.best,
             "trainable": sum(p.numel() for p in self.learner.masters),
             "targets": sorted(self.learner.targets),
@@ -176,20 +179,21 @@ class _Run:
             seed=options.seed,
             skip=state.step,
         )
-        began, tokens, losses = time.perf_counter(), 0, [0.0]
-        before, first = state.seconds, state.step
+        began = time.perf_counter()
+        before, first, learned = state.seconds, state.step, state.tokens
         saved = began
         while state.step < state.steps and state.since_best < options.patience:
             group = next(source)
             loss = learner.step(group, self._rate())
             state.step += 1
             state.progress += (1 - state.progress) / (state.steps - state.step + 1)
-            losses = [*losses[-19:], loss] if losses != [0.0] else [loss]
-            tokens += group.tokens
+            state.recent = [*state.recent[-_RECENT_STEPS + 1 :], loss]
+            state.tokens += group.tokens
+            mean = sum(state.recent) / len(state.recent)
             now = time.perf_counter()
             state.seconds = before + now - began
             if state.progress * options.evaluations >= state.readings + 1 - 1e-9:
-                self._read(sum(losses) / len(losses))
+                self._read(mean)
                 state.seconds = before + time.perf_counter() - began
                 self._replan(whole, (time.perf_counter() - began) / (state.step - first))
             elif (state.step - first) % _MEASURED_STEPS == 0:
@@ -207,8 +211,9 @@ class _Run:
                         phase="tuning",
                         step=state.step,
                         steps=state.steps,
-                        tokens_per_s=tokens / (now - began),
-                        loss=sum(losses) / len(losses),
+                        tokens=state.tokens,
+                        tokens_per_s=(state.tokens - learned) / (now - began),
+                        loss=mean,
                         validation_loss=last,
                         seconds=state.seconds,
                         seconds_left=pace * (state.steps - state.step),
@@ -236,7 +241,6 @@ class _Run:
         state.curve.append(
             CurvePoint(
                 step=state.step,
-                seconds=round(state.seconds, 1),
                 train_loss=round(train_loss, 5),
                 validation_loss=round(loss, 5),
             )
@@ -320,6 +324,7 @@ class _Run:
                         phase="choosing the prompt",
                         step=steps,
                         steps=max(steps, _PROBE_BATCHES),
+                        tokens=used,
                         tokens_per_s=used / seconds,
                         loss=loss,
                         validation_loss=None,

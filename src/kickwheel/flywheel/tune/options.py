@@ -53,6 +53,8 @@ class Progress:
     phase: Literal["choosing the prompt", "tuning"]
     step: int
     steps: int
+    tokens: int
+    """Tokens learned from so far, those of prompts included, over all runs that it took."""
     tokens_per_s: float
     loss: float
     """Mean of the last steps, nats a token of the answer."""
