@@ -143,7 +143,14 @@ def _in(text: str, turn: int) -> Iterator[Candidate]:
             continue
         asked = _REMEMBER.match(_FILLER.sub("", sentence.strip()))
         what = asked["what"] if asked else sentence
-        found = [c for clause in _SPLIT.split(what) if (c := _clause(clause, turn)) is not None]
+        found = []
+        for clause in _SPLIT.split(what):
+            # «If I were you, my name would …»: what is supposed once holds to the sentence's end.
+            if not _in_earnest(clause):
+                break
+            fact = _clause(clause, turn)
+            if fact is not None:
+                found.append(fact)
         if asked and not found and _sober(what):
             found = [Candidate(text=_neat(what), kind="note", turn=turn)]
         yield from found
@@ -163,13 +170,12 @@ def _clause(clause: str, turn: int) -> Candidate | None:
 
 
 def _sober(said: str) -> bool:
-    """Whether it is said in earnest, and in the speaker's own voice."""
-    return (
-        3 < len(said) <= LONGEST
-        and not said.endswith("?")
-        and not _SUPPOSED.search(said)
-        and not _QUOTES.search(said)
-    )
+    """Whether it is said in earnest, in the speaker's own voice, and short enough."""
+    return 3 < len(said) <= LONGEST and not said.endswith("?") and _in_earnest(said)
+
+
+def _in_earnest(said: str) -> bool:
+    return not _SUPPOSED.search(said) and not _QUOTES.search(said)
 
 
 def _neat(text: str) -> str:
