@@ -167,18 +167,6 @@ async def test_a_tool_may_want_a_persons_yes_for_each_call(answer: str, made: in
     assert (tool.calls, result.state) == ((1, "done") if made else (0, "failed"))
 
 
-async def test_who_waits_for_a_person_has_called_nothing() -> None:
-    class Away(Person):
-        async def person(self, question: str, choices: tuple[str, ...] = ()) -> str:
-            raise durable.Waiting(question)
-
-    asking(Away("never"))
-    tool = Told("delete", confirm=True)
-    with pytest.raises(durable.Waiting):
-        await called({"delete": tool}, calling.Calls(), "delete")
-    assert tool.calls == 0
-
-
 async def test_the_place_of_a_step_does_not_hang_on_how_fast_a_person_answers() -> None:
     begun: list[str] = []
     free = {"slow": asyncio.Event(), "fast": asyncio.Event()}

@@ -15,8 +15,8 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from kickwheel.agents.caller import call_key
-from kickwheel.agents.durable import Waiting
+from kickwheel.agents import durable
+from kickwheel.agents.caller import call_key, idempotency_key
 from kickwheel.agents.tools.breaker import Breaker, Unavailable
 from kickwheel.agents.tools.tool import InvalidArguments, Limits, Tool
 from kickwheel.core.errors import ToolError
@@ -57,7 +57,7 @@ async def attempts(
     tries = 1 if limits.effects == "once" else limits.tries
     clock = asyncio.get_running_loop().time
     deadline = clock() + limits.timeout_s
-    with call_key(os.urandom(16).hex()):
+    with call_key(_key(limits)):
         made = 0
         while True:
             if made:
@@ -75,6 +75,14 @@ async def attempts(
                 if made >= tries or not _passes(error) or clock() + pause_s >= deadline:
                     raise
             await asyncio.sleep(pause_s)
+
+
+def _key(limits: Limits) -> str:
+    """A kept run has given the call its key already; it stays the same when the run is resumed."""
+    kept = idempotency_key()
+    if kept is None or limits.effects == "none" or isinstance(durable.steps(), durable.Unkept):
+        return os.urandom(16).hex()
+    return kept
 
 
 async def _once(
@@ -105,8 +113,6 @@ async def _once(
 
 def _passes(error: Exception) -> bool:
     """Whether the same call may work in a moment."""
-    if isinstance(error, Waiting):
-        return False
     if isinstance(error, ToolError):
         return not (error.lasting or isinstance(error, InvalidArguments | Unavailable))
     return not isinstance(error, _BUGS)

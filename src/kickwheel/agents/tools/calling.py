@@ -5,7 +5,7 @@
          ─▶ cut to length, the rest paged ─▶ marked as data
 
 Whatever happens, the agent gets a text: the tool's own, or «error: …» with what went wrong. Only
-the end of the whole request (a cancelled task) and the wait for a person leave here as exceptions.
+the end of the whole request (a cancelled task) leaves here as an exception.
 """
 
 import logging
@@ -152,8 +152,6 @@ class Prepared:
 
         Args:
             at: name of the step's place, where the order in which calls begin hangs on time.
-        Raises:
-            Waiting: a person was asked, and has not answered yet.
         """
         with span("tool", self.asked.name) as noted:
             noted.attributes[genai.OPERATION] = "execute_tool"
@@ -183,6 +181,7 @@ class Prepared:
             _Made,
             effects=ready.limits.effects,
             at=at,
+            said=_by_words,
         )
         try:
             await _agreed(ready, self._calls.flow)
@@ -283,12 +282,17 @@ async def _make(ready: _Ready, noted: OpenSpan) -> _Made:
     except InvalidArguments as error:
         noted.fail(error)
         return _Made(f"error: {error}", "invalid")
-    except durable.Waiting:
-        raise
     except Exception as error:  # A tool is anybody's code: its failure is the agent's to handle.
         noted.fail(error)
         _log.info("tool %s failed", ready.name, exc_info=error)
         return _Made(f"error: {redact.text(_words(error))}", "failed")
+
+
+def _by_words(words: str | None) -> _Made:
+    """What came of a call that a person looked after: their words, or `None` where it failed."""
+    if words is None:
+        return _Made("error: it failed, says a person who looked", "failed")
+    return _Made(words, chars=len(words))
 
 
 def _told(

@@ -1,0 +1,225 @@
+"""`kind: mcp`: the tools of an MCP server, started by command or reached by URL.
+
+    open ─▶ a connection, kept open and shared ─▶ the server's list ─▶ its tools, within our limits
+                   ▲                                       │
+                   └── again where the server died         └── read again when the server says so
+
+A server is a stranger: what it announces and what it answers is checked, bounded, and never taken
+for instructions. Both eras of the protocol are spoken (2026-07-28 and before).
+"""
+
+import asyncio
+import re
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, model_validator
+
+from kickwheel.agents.caller import caller
+from kickwheel.agents.tools.mcp_answer import arguments_schema, failure, text_of
+from kickwheel.agents.tools.mcp_link import Link, Server
+from kickwheel.agents.tools.tool import Effects, Limits, Tool, Toolbox, ToolPart
+from kickwheel.core.config import key_from
+from kickwheel.core.errors import MissingExtra, ToolError, UsageError
+from kickwheel.core.plugins import Context, nearest
+from kickwheel.records import ToolSpec
+
+TOOLS = 500
+"""Tools of one server at most."""
+CALLERS = 100
+"""Connections of callers that are kept open at most."""
+_UNUSUAL = re.compile(r"[^A-Za-z0-9_-]")
+
+
+class Mcp(ToolPart):
+    """The tools of an MCP server."""
+
+    command: tuple[str, ...] = ()
+    """Program and arguments that start the server; it speaks over its standard input and output,
+    and runs in the app's folder."""
+    url: str = ""
+    """Address of a server that runs elsewhere, `https://…/mcp`."""
+    env: Mapping[str, SecretStr] = Field(default_factory=dict)
+    """Variables of the started server's environment; write `${NAME}` for the value of one of your
+    own. It gets these, PATH, HOME and LANG, and no others."""
+    headers: Mapping[str, SecretStr] = Field(default_factory=dict)
+    """Headers of each request to the URL, for example `Authorization: ${CLINIC_TOKEN}`."""
+    as_caller: bool = False
+    """Whether calls carry the token of the caller whom the agent works for, each caller over a
+    connection of their own; the list of tools is read with `headers`."""
+    only: tuple[str, ...] = ()
+    """Tools that are offered, by the server's names; `*` stands for any text. By default all."""
+    prefix: str = ""
+    """What stands before each tool's name, where two servers use the same names."""
+    protocol: Literal["auto", "legacy"] = "auto"
+    """`auto` speaks the protocol of 2026 where the server does; `legacy` that of 2025, for servers
+    that stumble over the newer one's greeting."""
+    start_s: Annotated[float, Field(gt=0)] = 30.0
+    """Seconds until a server that has not greeted counts as broken."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "Mcp":
+        if bool(self.command) == bool(self.url):
+            raise ValueError("say either command or url: how is the server reached?")
+        if self.command and (self.headers or self.as_caller):
+            raise ValueError("headers and as_caller belong to a url; a command takes env")
+        if self.url and self.env:
+            raise ValueError("env belongs to a command; a url takes headers")
+        return self
+
+    @asynccontextmanager
+    async def open(self, context: Context) -> AsyncGenerator[Toolbox]:
+        """The server's tools; the list follows the server's."""
+        try:
+            import mcp  # noqa: F401
+        except ImportError as error:
+            raise MissingExtra("tools of MCP servers", "mcp") from error
+        server = Server(
+            name=context.name,
+            command=self.command,
+            folder=context.folder,
+            env=_values(self.env, f"tools.{context.name}.env"),
+            url=self.url,
+            headers=_values(self.headers, f"tools.{context.name}.headers"),
+            legacy=self.protocol == "legacy",
+            start_s=self.start_s,
+        )
+        box = _Box(self, server)
+        try:
+            try:
+                await box.read()
+            except ToolError as error:
+                raise UsageError(f"tools.{context.name}: {error}") from error
+            yield box.tools
+        finally:
+            await box.close()
+
+
+class _Box:
+    """A server's tools, as it offers them now."""
+
+    def __init__(self, part: Mcp, server: Server) -> None:
+        self.tools: list[Tool] = []
+        self._part = part
+        self._server = server
+        self._link = Link(server, self.read)
+        self._callers: OrderedDict[str, Link] = OrderedDict()
+        self._by_name: dict[str, _McpTool] = {}
+
+    async def link(self) -> Link:
+        """The connection for the caller whom the agent works for.
+
+        Raises:
+            ToolError: nobody is known, where calls are made in somebody's name.
+        """
+        if not self._part.as_caller:
+            return self._link
+        token = caller().token
+        if token is None:
+            raise ToolError("this tool works in the caller's name, and no caller is known here")
+        key = token.get_secret_value()
+        link = self._callers.get(key)
+        if link is None:
+            link = self._callers[key] = Link(self._server.acting_for(key), None)
+        self._callers.move_to_end(key)
+        if len(self._callers) > CALLERS:
+            _, oldest = self._callers.popitem(last=False)
+            await oldest.close()
+        return link
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        await asyncio.gather(*(link.close() for link in (self._link, *self._callers.values())))
+
+    async def read(self) -> None:
+        """Reads the list of tools.
+
+        Raises:
+            ToolError: the server does not answer, or offers what cannot be used.
+        """
+        listed = await self._link.listed(TOOLS)
+        offered = [tool for tool in listed if _wanted(tool.name, self._part.only)]
+        for pattern in self._part.only:
+            if not any(fnmatchcase(tool.name, pattern) for tool in listed):
+                known = {tool.name for tool in listed}
+                raise ToolError(
+                    f'only: the server has no tool "{pattern}". {nearest(pattern, known)}'
+                )
+        found: dict[str, _McpTool] = {}
+        for tool in offered:
+            spec = ToolSpec(
+                name=_name(self._part.prefix + tool.name),
+                description=tool.description or tool.title or "",
+                parameters=arguments_schema(tool.input_schema),
+            )
+            if spec.name in found:
+                raise ToolError(
+                    f'two of the server\'s tools would both be called "{spec.name}"; '
+                    "leave one out with only"
+                )
+            # The same object as before, so that agents that hold it know it as it is now.
+            known_as = self._by_name.get(spec.name)
+            limits = self._part.limits(_effects(tool.annotations))
+            if known_as is None:
+                known_as = _McpTool(self, tool.name)
+            known_as.spec, known_as.limits, known_as.gone = spec, limits, False
+            found[spec.name] = known_as
+        for name, gone in self._by_name.items():
+            gone.gone = name not in found
+        self._by_name |= found
+        self.tools[:] = found.values()
+
+
+class _McpTool:
+    """A tool of an MCP server."""
+
+    spec: ToolSpec
+    limits: Limits
+
+    def __init__(self, box: _Box, theirs: str) -> None:
+        self.gone = False
+        """Whether the server offers it no more."""
+        self._box = box
+        self._theirs = theirs
+
+    async def call(self, arguments: Mapping[str, Any]) -> str:
+        """What the server says."""
+        if self.gone:
+            raise ToolError("the server does not offer this tool any more", lasting=True)
+        link = await self._box.link()
+        answer = await link.call(self._theirs, dict(arguments))
+        text = text_of(answer)
+        if answer.is_error:
+            raise failure(text)
+        return text
+
+
+def _values(written: Mapping[str, SecretStr], where: str) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for name, secret in written.items():
+        value = key_from(secret.get_secret_value())
+        if value is None:
+            raise UsageError(f"{where}.{name}: {secret.get_secret_value()} is empty or not set")
+        values[name] = value
+    return values
+
+
+def _wanted(name: str, only: tuple[str, ...]) -> bool:
+    return not only or any(fnmatchcase(name, pattern) for pattern in only)
+
+
+def _name(theirs: str) -> str:
+    """The name as models may write it: letters, digits, `_` and `-`, 64 at most."""
+    return _UNUSUAL.sub("_", theirs)[:64]
+
+
+def _effects(annotations: Any) -> Effects:
+    """What the server says that a call does; where it says nothing, the worst."""
+    if annotations is None:
+        return "once"
+    if annotations.read_only_hint:
+        return "none"
+    return "repeatable" if annotations.idempotent_hint else "once"

@@ -1,0 +1,79 @@
+"""What an MCP server announces and answers, as a tool's schema and a tool's text."""
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from kickwheel.core.errors import ToolError, UsageError
+from kickwheel.core.schema import inlined
+
+if TYPE_CHECKING:
+    from mcp_types import CallToolResult
+
+_ANYTHING: dict[str, Any] = {"type": "object", "properties": {}, "additionalProperties": True}
+
+
+def arguments_schema(announced: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of a tool's arguments as a model may be shown it.
+
+    One that breaks JSON Schema's own rules becomes one that takes anything: model servers refuse
+    the whole request for it, while the tool itself may well work.
+    """
+    from jsonschema import Draft202012Validator, SchemaError
+
+    if announced.get("type", "object") != "object":
+        return _ANYTHING
+    try:
+        Draft202012Validator.check_schema(announced)
+        schema = inlined(announced)
+    except (SchemaError, UsageError, RecursionError, TypeError):
+        return _ANYTHING
+    # JSON Schema allows what it does not forbid; our tools are stricter unless they say so.
+    return {"type": "object", "properties": {}, "additionalProperties": True, **schema}
+
+
+def text_of(answer: "CallToolResult") -> str:
+    """All that a result says, as text."""
+    parts = [_block(block) for block in answer.content]
+    structured = answer.structured_content
+    # Most servers send what is structured as text too: once is enough.
+    if structured is not None and not any(_same(part, structured) for part in parts):
+        parts.append(json.dumps(structured, ensure_ascii=False))
+    return "\n".join(part for part in parts if part)
+
+
+def failure(text: str) -> ToolError:
+    """The error of a call that the server itself calls failed: the same call would fail again."""
+    return ToolError(text or "the server says that the call failed, and not why", lasting=True)
+
+
+def _block(block: Any) -> str:
+    match block.type:
+        case "text":
+            return str(block.text)
+        case "image" | "audio":
+            return f"[{block.type}, {block.mime_type}, {_size(block.data)}: not shown]"
+        case "resource_link":
+            about = f": {block.description}" if block.description else ""
+            kind = f", {block.mime_type}" if block.mime_type else ""
+            return f"[resource {block.name} at {block.uri}{kind}{about}]"
+        case "resource":
+            resource = block.resource
+            if getattr(resource, "text", None) is not None:
+                return f"[resource {resource.uri}]\n{resource.text}"
+            kind = resource.mime_type or "unknown type"
+            return f"[resource {resource.uri}, {kind}, {_size(resource.blob)}: not shown]"
+    return f"[{block.type}: not shown]"
+
+
+def _size(base64: str) -> str:
+    return f"{len(base64) * 3 // 4 - base64[-2:].count('='):,} bytes"
+
+
+def _same(text: str, structured: Any) -> bool:
+    if text[:1] not in ("{", "["):
+        return False
+    try:
+        return bool(json.loads(text) == structured)
+    except (ValueError, RecursionError):
+        return False
