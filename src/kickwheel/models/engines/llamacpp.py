@@ -89,9 +89,38 @@ class LocalModel:
                 text += delta.text if isinstance(delta, TextDelta) else ""
         return text
 
+    async def prompt_tokens(self, request: ChatRequest) -> int:
+        """Tokens of the prompt that the request makes, as the engine itself counts them.
+
+        Raises:
+            ModelError: 400 where the request does not fit the model, 503 where the engine is gone.
+        """
+        prompt = _Asking(self, request).body["prompt"]
+        body = {"content": prompt, "add_special": True, "parse_special": True}
+        try:
+            async with (
+                asyncio.timeout(request.timeout_s),
+                self.engine.lease(self.adapter) as generation,
+                self.engine.session.post(
+                    f"{generation.process.url}/tokenize",
+                    json=body,
+                    headers={"Authorization": f"Bearer {generation.process.key}"},
+                ) as response,
+            ):
+                counted = msgspec.json.decode(await response.read())
+                return len(counted["tokens"])
+        except (TimeoutError, aiohttp.ClientError, EngineError, KeyError, ValueError) as error:
+            raise ModelError(
+                f"{self.name}: the engine does not count: {error}", status=503
+            ) from error
+
 
 class FollowingModel(Following[LocalModel]):
     """The local model that a ref points to."""
+
+    async def prompt_tokens(self, request: ChatRequest) -> int:
+        """As the current model's."""
+        return await self.current.prompt_tokens(request)
 
     @property
     def engine(self) -> Engine:
