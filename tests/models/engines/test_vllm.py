@@ -19,6 +19,8 @@ from pydantic import SecretStr
 from kickwheel.core.errors import DataError, EngineError, ModelError, UsageError
 from kickwheel.models.chat import ChatRequest, complete
 from kickwheel.models.engines.vllm import Vllm
+from kickwheel.models.observed import cost_usd
+from kickwheel.models.prices import Prices
 from kickwheel.records import Adapter, Message, PromptForm, ToolSpec, wire
 from tests.models.engines import fake_vllm
 from tests.models.engines.fake_vllm import FakeVllm
@@ -100,8 +102,9 @@ async def test_an_adapter_is_loaded_and_asked_as_it_was_tuned(tmp_path: Path, ba
         async with part.open(named("specialist")) as model:
             request = asked(tools=(FIND,), tool_choice="required")
             (call,) = (await complete(model, request)).message.tool_calls
+            ((name, path),) = fake.adapters.items()
+    assert fake.adapters == {}, "nobody needs it any more"
     assert (call.name, call.arguments) == ("find", '{"kind": "music"}')
-    ((name, path),) = fake.adapters.items()
     assert path == str(tmp_path / "own")
     body = next(body for path, body in fake.asked if path == "/v1/completions")
     assert body["model"] == name
@@ -137,16 +140,71 @@ async def test_a_promotion_is_followed_there_too(tmp_path: Path, base: Path) -> 
         assert await until(changed)
 
 
-async def test_an_adapter_that_is_loaded_already_is_used(tmp_path: Path, base: Path) -> None:
+async def test_two_apps_share_an_adapter_and_neither_takes_it_from_the_other(
+    tmp_path: Path, base: Path
+) -> None:
     fake = FakeVllm("base")
     peft(tmp_path / "own")
-    async with running(fake) as url:
-        for _ in range(2):
-            async with context(tmp_path) as (_, named):
-                part = Vllm(url=url, base="base", adapter="own")
-                async with part.open(named("s")) as model:
-                    assert (await text(model)).startswith("I am kickwheel-")
-    assert len(fake.adapters) == 1
+    part = Vllm(base="base", adapter="own")
+    async with running(fake) as url, context(tmp_path) as (_, named):
+        part = part.model_copy(update={"url": url})
+        async with part.open(named("s")) as model:
+            async with context(tmp_path) as (_, also_named), part.open(also_named("s")) as other:
+                assert await text(model) == await text(other)
+                assert len(fake.adapters) == 1
+            assert fake.adapters == {}, "the other app has left, and knows nothing of this one"
+            assert (await text(model)).startswith("I am kickwheel-")
+    assert fake.adapters == {}
+
+
+async def test_in_one_app_an_adapter_stays_until_its_last_model_closes(
+    tmp_path: Path, base: Path
+) -> None:
+    fake = FakeVllm("base")
+    peft(tmp_path / "own")
+    async with running(fake) as url, context(tmp_path) as (_, named):
+        part = Vllm(url=url, base="base", adapter="own")
+        async with part.open(named("a")):
+            async with part.open(named("b")):
+                assert len(fake.adapters) == 1
+            assert len(fake.adapters) == 1
+        assert fake.adapters == {}
+
+
+async def test_what_was_promoted_before_is_unloaded_when_its_last_stream_has_ended(
+    tmp_path: Path, base: Path
+) -> None:
+    fake = FakeVllm("base")
+    async with running(fake) as url, context(tmp_path) as (store, named):
+        first, second = (
+            f"adapter/{store.artifacts.add('adapter', peft(tmp_path / name, name.encode()))}"
+            for name in ("first", "second")
+        )
+        store.refs.move(REF, first, expected=None, why="better")
+        async with Vllm(url=url, base="base", adapter=REF).open(named("s")) as model:
+            (before,) = fake.adapters
+            streaming = model.stream(asked())
+            await anext(streaming)
+            store.refs.move(REF, second, expected=first, why="better still")
+
+            async def loaded() -> bool:
+                return len(fake.adapters) == 2 and before not in await text(model)
+
+            assert await until(loaded)
+            rest = [delta async for delta in streaming]
+            assert rest, "the stream ends on the adapter that it began with"
+            assert before not in fake.adapters
+            assert len(fake.adapters) == 1
+
+
+async def test_an_adapters_answers_cost_what_the_file_says(tmp_path: Path, base: Path) -> None:
+    prices = Prices(input=2.0, output=10.0)
+    async with running(FakeVllm("base")) as url, context(tmp_path) as (_, named):
+        part = Vllm(url=url, base="base", adapter=REF, prices=prices)
+        async with part.open(named("s")) as model:
+            usage = (await complete(model, asked())).usage
+            # 9 tokens of the prompt and 4 of the answer.
+            assert cost_usd(model, usage) == pytest.approx((9 * 2 + 4 * 10) / 1e6)
 
 
 async def test_a_server_without_adapters_is_told_how_to_start(tmp_path: Path, base: Path) -> None:

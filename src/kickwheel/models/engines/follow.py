@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from kickwheel.core.plugins import Context
-from kickwheel.models.chat import ChatRequest, Delta, Model
+from kickwheel.models import observed
+from kickwheel.models.chat import ChatRequest, Delta, Model, Usage
 
 M = TypeVar("M", bound=Model)
 
@@ -30,6 +31,10 @@ class Following(Generic[M]):
         """As the current model's."""
         return self.current.stream(request)
 
+    def cost_usd(self, usage: Usage) -> float | None:
+        """As the current model's."""
+        return observed.cost_usd(self.current, usage)
+
 
 F = TypeVar("F", bound=Following)  # type: ignore[type-arg]
 
@@ -40,12 +45,14 @@ async def following(
     ref: str,
     open_adapter: Callable[[Path | None], Awaitable[M]],
     make: Callable[[str, M], F],
+    retire: Callable[[M], Awaitable[None]] | None = None,
 ) -> AsyncGenerator[F]:
     """The model behind the ref, and from then on whatever it is moved to.
 
     Args:
         open_adapter: the model with the adapter of this folder; of the base alone for `None`.
         make: `Following`, or what adds to it.
+        retire: what is done with a model that answers no new requests; its streams may still run.
     """
     store = context.store
 
@@ -64,9 +71,11 @@ async def following(
             try:
                 target = store.refs.read(ref)
                 if target != seen:
-                    model.current = await behind(target)
+                    before, model.current = model.current, await behind(target)
                     seen = target
                     _log.info("%s is now %s", ref, target or "the base alone")
+                    if retire is not None:
+                        await retire(before)
             except Exception as error:
                 # What answers must go on answering, and the next look tries again.
                 if target != told:
@@ -82,3 +91,5 @@ async def following(
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+        if retire is not None:
+            await retire(model.current)

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import json
 import logging
+from collections import Counter
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
@@ -90,15 +91,22 @@ class Vllm(Part):
 
         async def with_adapter(adapter: Path | None) -> AdaptedModel:
             assert folder is not None
-            return await server.model(context.name, base, adapter, read_template(folder))
+            template = read_template(folder)
+            return await server.model(context.name, base, adapter, template, self.prices)
 
         if self.adapter is None:
             yield ChatModel(server, context.name, base, self.prices)
         elif (context.folder / self.adapter).exists():
-            yield await with_adapter(context.folder / self.adapter)
-        else:
-            async with following(context, self.adapter, with_adapter, Following) as model:
+            model = await with_adapter(context.folder / self.adapter)
+            try:
                 yield model
+            finally:
+                await model.retire()
+        else:
+            async with following(
+                context, self.adapter, with_adapter, Following, AdaptedModel.retire
+            ) as followed:
+                yield followed
 
     @asynccontextmanager
     async def _server(self, folder: Path | None) -> AsyncGenerator["Server"]:
@@ -118,6 +126,7 @@ class Server:
     def __init__(self, session: aiohttp.ClientSession, url: str, key: str | None) -> None:
         self.session, self.url, self.key = session, url.rstrip("/"), key
         self._loaded: dict[str, asyncio.Task[None]] = {}
+        self._users: Counter[str] = Counter()
 
     async def first_model(self) -> str:
         """The first model that it lists: the base.
@@ -132,16 +141,21 @@ class Server:
             raise EngineError(f"{self.url}/models lists no model") from error
 
     async def model(
-        self, name: str, base: str, adapter: Path | None, template: Template
+        self,
+        name: str,
+        base: str,
+        adapter: Path | None,
+        template: Template,
+        prices: Prices | None = None,
     ) -> "AdaptedModel":
-        """The base with the adapter in this folder, loaded where it is not yet.
+        """The base with the adapter in this folder, loaded where it is not yet, until it retires.
 
         Raises:
             DataError: there is no adapter in the folder.
             EngineError: the server does not take it.
         """
         if adapter is None:
-            return AdaptedModel(self, name, base, template, PromptForm())
+            return AdaptedModel(self, name, base, template, PromptForm(), prices=prices)
         config = adapter / "adapter_config.json"
         if not config.is_file():
             raise DataError(f"{adapter}: no adapter_config.json there, so no PEFT adapter")
@@ -149,10 +163,17 @@ class Server:
         # The name must change with the bytes: vLLM keeps what it once loaded under one.
         weights = await asyncio.to_thread((adapter / "adapter_model.safetensors").read_bytes)
         there = f"kickwheel-{hashlib.sha256(weights).hexdigest()[:16]}"
-        await self.load(there, adapter)
+        self._users[there] += 1
+        try:
+            await self.load(there, adapter)
+        except BaseException:
+            self._users[there] -= 1
+            raise
         form = record.form if record else PromptForm()
         only = calls_only(record)
-        return AdaptedModel(self, name, there, template, form, adapter, calls_only=only)
+        return AdaptedModel(
+            self, name, there, template, form, adapter, calls_only=only, prices=prices
+        )
 
     async def load(self, there: str, adapter: Path) -> None:
         """Makes the server answer under the name `there`; once, however many ask for it."""
@@ -164,13 +185,21 @@ class Server:
             self._loaded.pop(there, None)
             raise
 
-    def forget(self) -> None:
-        """What was loaded is loaded again when it is asked for: the server was started anew."""
-        self._loaded.clear()
+    def forget(self, there: str | None = None) -> None:
+        """What was loaded, this one or all, is loaded again when it is asked for: the server was
+        started anew, or somebody else unloaded it."""
+        if there is None:
+            self._loaded.clear()
+        else:
+            self._loaded.pop(there, None)
 
-    async def unload(self, there: str) -> None:
-        """Makes the server forget an adapter; one that it does not know is no error."""
-        self._loaded.pop(there, None)
+    async def release(self, there: str) -> None:
+        """One who asked for the adapter needs it no longer; after the last one the server is told
+        to unload it. One that it does not know is no error."""
+        self._users[there] -= 1
+        if self._users[there] > 0:
+            return
+        self.forget(there)
         with suppress(EngineError):
             await self._ask("POST", "/unload_lora_adapter", {"lora_name": there})
 
@@ -242,10 +271,24 @@ class AdaptedModel:
         adapter: Path | None = None,
         *,
         calls_only: bool = False,
+        prices: Prices | None = None,
     ) -> None:
         self.name, self.there, self.form = name, there, form
         self.calls_only = calls_only
         self._server, self._template, self._adapter = server, template, adapter
+        self._prices = prices
+        self._streams = 0
+        self._needed = adapter is not None
+        self._retired = False
+
+    def cost_usd(self, usage: Usage) -> float | None:
+        """What an answer cost, in dollars; `None` where no prices are set."""
+        return None if self._prices is None else self._prices.cost_usd(usage)
+
+    async def retire(self) -> None:
+        """Nobody will ask any more: the server may forget the adapter after the last stream."""
+        self._retired = True
+        await self._release()
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Delta]:
         """The answer, piece by piece; a call comes whole, at its end.
@@ -253,13 +296,33 @@ class AdaptedModel:
         Raises:
             ModelError: as `RemoteModel.stream`.
         """
+        begun = False
+        self._streams += 1
+        try:
+            for again in (True, False):
+                if self._adapter is not None:
+                    await self._loaded(self._adapter)
+                try:
+                    async with aclosing(self._once(request)) as deltas:
+                        async for delta in deltas:
+                            begun = True
+                            yield delta
+                    return
+                except ModelError as error:
+                    lost = error.status == 404 and self._adapter is not None
+                    if begun or not (again and lost):
+                        raise
+                    # Another app on the same server unloaded it, or the server was started anew.
+                    self._server.forget(self.there)
+        finally:
+            self._streams -= 1
+            await self._release()
+
+    async def _once(self, request: ChatRequest) -> AsyncGenerator[Delta]:
         asked = Asked(request, self._template, self.form, self.name, calls_only=self.calls_only)
         wire = Wire(self._server.session, self.name, self._server.url, self._server.key)
         body = self._body(asked)
         answer = Answer(self.there, asked=body)
-        if self._adapter is not None:
-            # After a restart the server knows none.
-            await self._loaded(self._adapter)
         finish: FinishReason = "stop"
         usage = Usage()
         chunks = wire.post("/completions", body, request.timeout_s)
@@ -281,6 +344,11 @@ class AdaptedModel:
             raise ModelError(f"{self.name}: {error}") from error
         for delta in asked.end(finish, usage):
             yield delta
+
+    async def _release(self) -> None:
+        if self._retired and self._needed and not self._streams:
+            self._needed = False
+            await self._server.release(self.there)
 
     async def _loaded(self, adapter: Path) -> None:
         try:
