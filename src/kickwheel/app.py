@@ -45,6 +45,8 @@ class Plan:
     parts: Mapping[tuple[str, str], Part]
     store: Path
     """The folder of the store."""
+    database: str | None = field(default=None, repr=False)
+    """URL of the store's database, which may hold a password; `None` where it is in the folder."""
 
     @property
     def folder(self) -> Path:
@@ -162,10 +164,11 @@ def check_app(path: Path) -> Plan:
     if mistakes or config is None:
         raise ConfigError(sorted(mistakes, key=lambda m: (m.line, m.column)))
     file = document.file.resolve()
-    store = file.parent / config.store
+    folder, database = config.place()
+    store = file.parent / folder
     if snapshot:
-        store = home() / "snapshots" / file.parents[1].name
-    return Plan(file, config, parts, store)
+        store, database = home() / "snapshots" / file.parents[1].name, None
+    return Plan(file, config, parts, store, database)
 
 
 @asynccontextmanager
@@ -183,7 +186,7 @@ async def open_app(
     """
     plan = path if isinstance(path, Plan) else check_app(path)
     async with AsyncExitStack() as stack:
-        store = stack.enter_context(open_store(plan.store))
+        store = stack.enter_context(open_store(plan.store, plan.database))
         traces = Traces(store)
         recorder = stack.enter_context(Recorder(traces))
         app = App(plan, store, traces, recorder)

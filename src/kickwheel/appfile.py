@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from kickwheel.core.config import Document, key_from
 from kickwheel.core.errors import DataError, Mistake, UsageError
@@ -171,8 +171,31 @@ class AppFile(Section):
     """Who does the work."""
     serve: Serve = Serve()
     flywheel: Flywheel | None = None
-    store: Path = Path(".kickwheel")
-    """Folder of traces, datasets, adapters and reports; relative to the file."""
+    store: str = Field(default=".kickwheel", repr=False)
+    """Folder of traces, datasets, adapters and reports; relative to the file. Or the URL of a
+    Postgres database, `postgresql://user@host/name`, or `${NAME}` for the value of a variable: then
+    traces, refs, jobs and runs are there, and only artifacts and other files in `.kickwheel`."""
+
+    @field_validator("store")
+    @classmethod
+    def _folder_or_postgres(cls, store: str) -> str:
+        scheme, parts, _ = store.partition("://")
+        if parts and scheme not in ("postgresql", "postgres"):
+            raise ValueError(f"no store on {scheme}: give a folder, or postgresql://user@host/name")
+        return store
+
+    def place(self) -> tuple[Path, str | None]:
+        """The store's folder, and the URL of its database where that is no file in the folder.
+
+        Raises:
+            UsageError: the variable that it is to come from is not set.
+        """
+        written = key_from(self.store)
+        if written is None:
+            raise UsageError(f"store: {self.store or 'it'} is empty or not set")
+        if written.startswith(("postgresql://", "postgres://")):
+            return Path(".kickwheel"), written
+        return Path(written), None
 
 
 FITS = {

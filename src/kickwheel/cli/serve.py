@@ -33,7 +33,7 @@ def command(app: Path, host: str | None, port: int | None) -> None:
     async def run() -> None:
         async with open_app(plan) as live, opened(live) as house:
             options = loop.tune.model_dump(exclude_none=True) if loop else {}
-            given = {"store": str(plan.store), "options": options}
+            given = {"store": str(plan.store), "options": options, "database": plan.database}
             runner = Runner("kickwheel.serve.tuning:run", given)
             front = Front(
                 house,

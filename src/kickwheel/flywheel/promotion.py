@@ -21,7 +21,7 @@ def promote(app: Path = Path(), adapter: str | None = None) -> str:
             rolled back and is not named.
     """
     plan = check_app(app)
-    with open_store(plan.store) as store:
+    with open_store(plan.store, plan.database) as store:
         identity, report = _newest(store, adapter)
         assert report.verdict is not None
         if not report.verdict.promoted:
@@ -66,7 +66,7 @@ def rollback(app: Path = Path(), *, why: str = "by hand") -> tuple[str, str | No
     """
     plan = check_app(app)
     ref = trained(plan).adapter
-    with open_store(plan.store) as store:
+    with open_store(plan.store, plan.database) as store:
         return ref, store.refs.back(ref, why=why)
 
 

@@ -38,7 +38,7 @@ def import_(
     plan = check_app(app)
     loop = plan.config.flywheel
     whose = workload or ((loop.agent or loop.model) if loop is not None else None)
-    with open_store(plan.store) as store:
+    with open_store(plan.store, plan.database) as store:
         return chatlog.import_(traffic, Traces(store), workload=whose, on_progress=on_progress)
 
 
@@ -82,7 +82,8 @@ def feedback(
         UsageError: there is no such trace, or `call` is no call that its tools allow.
     """
     right = _right(answer, call)
-    with open_store(check_app(app).store) as store:
+    plan = check_app(app)
+    with open_store(plan.store, plan.database) as store:
         traces = Traces(store)
         if right is not None:
             check_right(traces.get(trace), right)

@@ -115,7 +115,7 @@ def wheel(
         plan = _full(plan)
     with (
         only_one(plan.store / "turn.lock", f"a turn of {plan.folder.name}"),
-        open_store(plan.store) as store,
+        open_store(plan.store, plan.database) as store,
     ):
         yield Wheel(plan, store, watch or Silent(), full=full)
 

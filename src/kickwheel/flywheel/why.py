@@ -57,7 +57,8 @@ def why(identity: str, app: Path = Path()) -> Way:
     Raises:
         UsageError: nothing begins so, or several do.
     """
-    with open_store(check_app(app).store) as store:
+    plan = check_app(app)
+    with open_store(plan.store, plan.database) as store:
         datasets = _all(store, "dataset", Dataset)
         trace = Traces(store).get(_trace_id(identity, datasets))
         adapters = _all(store, "adapter", Adapter)

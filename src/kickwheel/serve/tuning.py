@@ -15,7 +15,14 @@ from kickwheel.serve.job import JobEvent, JobSpec, OnEvent
 from kickwheel.trace import chatlog
 
 
-def run(spec: JobSpec, on_event: OnEvent, *, store: str, options: Mapping[str, Any]) -> str:
+def run(
+    spec: JobSpec,
+    on_event: OnEvent,
+    *,
+    store: str,
+    options: Mapping[str, Any],
+    database: str | None = None,
+) -> str:
     """Tunes an adapter on the job's file and points the ref `spec.output` at it.
 
     Args:
@@ -23,10 +30,11 @@ def run(spec: JobSpec, on_event: OnEvent, *, store: str, options: Mapping[str, A
         on_event: told of progress and checkpoints.
         store: folder of the store that takes dataset and adapter.
         options: of `flywheel.tune` in the app file; the job's own come first.
+        database: URL of the store's database where it is no file in the folder.
     Raises:
         DataError: the file has too little to learn from, or an answer is longer than the context.
     """
-    with open_store(Path(store)) as opened:
+    with open_store(Path(store), database) as opened:
         dataset = _dataset(spec)
         identity = opened.artifacts.add("dataset", curating.save(dataset))
         on_event(JobEvent(message=f"Dataset {identity}: {len(dataset.examples)} examples."))

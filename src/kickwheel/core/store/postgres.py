@@ -193,21 +193,24 @@ class Postgres:
         for secret in _secrets(self._url):
             text = text.replace(secret, "***")
         state = getattr(error, "sqlstate", None) or ""
-        advice = next((words for code, words in _ADVICE.items() if state.startswith(code)), "")
+        advice = next((words for sign, words in _ADVICE if re.match(sign, state or text)), "")
         if not advice and isinstance(error, self._psycopg.OperationalError):
-            advice = "Is the server up, and does it let this user in? Then run the same again."
+            advice = "Is the server up? Then run the same again."
         return StoreError(f"{self.where}: {text}. {advice}".replace("..", ".").rstrip())
 
 
-_ADVICE = {
-    "28": "Check user and password.",
-    "3D": "Create the database, or name another one.",
-    "42501": "Grant this user CREATE on the database, or name a schema that it owns by "
-    "?schema=NAME.",
-    "53100": "The server's disk is full. Free some space and run the same again.",
-    "53": "The server is at its limits. Run the same again later.",
-    "25006": "This is a replica that cannot be written, or a reading connection.",
-}
+_ADVICE = (
+    # What goes wrong while connecting has no code, only words.
+    (r".*database .* does not exist", "Create the database, or name another one."),
+    (r".*(authentication|role .* does not exist)", "Check user and password."),
+    (
+        "42501",
+        "Grant this user CREATE on the database, or name a schema that it owns by ?schema=NAME.",
+    ),
+    ("53100", "The server's disk is full. Free some space and run the same again."),
+    ("53", "The server is at its limits. Run the same again later."),
+    ("25006", "It cannot be written here: this is a replica, or a connection for reading."),
+)
 
 
 class _Open:
