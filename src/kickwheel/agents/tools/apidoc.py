@@ -5,7 +5,6 @@ Documents are what other people wrote: whatever is wrong in one is told with the
 """
 
 import datetime
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -17,6 +16,7 @@ from ruamel.yaml.error import YAMLError
 
 from kickwheel.agents.tools import swagger, text
 from kickwheel.agents.tools.style import Parameter, Place, parameter
+from kickwheel.agents.tools.tool import safe
 from kickwheel.core.errors import UsageError
 from kickwheel.core.schema import inlined, pointed
 
@@ -108,11 +108,6 @@ def read(data: bytes, source: str, base: str | None, server: str | None = None) 
         )
     reader = _Reader(document, source, base, server)
     return ApiDocument(tuple(reader.operations()), _or_told(source, reader.schemes))
-
-
-def safe(name: str, most: int = 64) -> str:
-    """A name as every model provider takes it."""
-    return re.sub(r"[^a-zA-Z0-9_-]+", "_", name).strip("_")[:most] or "_"
 
 
 def _parsed(data: bytes, source: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What a tool is: arguments in, text out; it knows neither agent nor model."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Protocol
@@ -65,6 +66,11 @@ class Tool(Protocol):
 
 Toolbox = Sequence[Tool]
 """What a part of the shelf `tools` opens as."""
+
+
+def safe(name: str, most: int = 64) -> str:
+    """A name as every provider of models takes it for a tool or an argument."""
+    return re.sub(r"[^a-zA-Z0-9_-]+", "_", name).strip("_")[:most] or "_"
 
 
 class ToolPart(Part):
