@@ -4,12 +4,14 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import requires
 from pathlib import Path
 
 import kickwheel
 
-OUTSIDER = Path(__file__).parent / "outsider"
+ROOT = Path(__file__).parents[1]
+OUTSIDER = ROOT / "tests" / "outsider"
 HEAVY = ("torch", "transformers", "peft", "numpy", "gguf", "xllamacpp", "wordllama", "openai")
 
 
@@ -51,6 +53,12 @@ def test_every_public_name_is_there_and_listed() -> None:
 def test_the_base_install_asks_for_few_packages() -> None:
     base = [line for line in requires("kickwheel") or [] if "extra ==" not in line]
     assert len(base) <= 9
+
+
+def test_who_can_tune_can_serve_what_was_tuned() -> None:
+    # Each tuning ends with the adapter being asked on the engine.
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert "kickwheel[local]" in extras["optional-dependencies"]["tune"]
 
 
 def test_a_package_of_somebody_else_adds_kinds(tmp_path: Path) -> None:

@@ -242,8 +242,8 @@ def check_loop(document: Document, mistakes: list[Mistake]) -> None:
     if isinstance(model, Mapping) and not model.get("adapter") and not told:
         what = f'has no "adapter": name the ref that a promotion moves, like app/{name}'
         mistakes.append(document.mistake(("models", name), what))
-    for key, what in _unmeasured(loop, files):
-        mistakes.append(document.mistake(("flywheel", "gate", key), what))
+    for rule, what in _unmeasured(loop, files):
+        mistakes.append(document.mistake(("flywheel", "gate", rule), what))
 
 
 def _unmeasured(loop: Mapping[str, Any], files: Sequence[Path]) -> Iterator[tuple[str, str]]:

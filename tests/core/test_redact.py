@@ -221,7 +221,7 @@ def test_a_name_says_what_a_value_is() -> None:
         "password": "hunter22",
         "n": [1, True, None],
     }
-    assert redact.plain(plain) == {
+    assert redact.Redaction().plain(plain) == {
         "phone": "<phone_1>",
         "id": "5551234568",
         "password": "<key_1>",

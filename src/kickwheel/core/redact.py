@@ -137,11 +137,6 @@ def trace(value: Trace) -> Trace:
     return Redaction().trace(value)
 
 
-def plain(value: Any) -> Any:
-    """Plain JSON values with placeholders, in keys too; the same object where nothing was found."""
-    return Redaction().plain(value)
-
-
 def redacted(value: str) -> bool:
     """Whether a placeholder stands in the text."""
     return "<" in value and _PLACEHOLDER.search(value) is not None
@@ -183,7 +178,8 @@ class Redaction:
         return replace(value, content=content, tool_calls=calls)
 
     def plain(self, value: Any, name: str = "") -> Any:
-        """Plain JSON values with placeholders; the same object where nothing was found.
+        """Plain JSON values with placeholders, in keys too; the same object where nothing was
+        found.
 
         Args:
             name: the key that `value` stands under: `{"phone": "5551234567"}` says what it is.

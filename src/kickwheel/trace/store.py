@@ -154,11 +154,6 @@ class Traces:
         query = f"SELECT COUNT(*), MAX(seq), (SELECT MAX(seq) FROM feedback) FROM trace{where}"
         return "-".join(str(n or 0) for n in self._database.read(query, values)[0])
 
-    def workloads(self) -> dict[str, int]:
-        """How many traces each workload has, by name."""
-        query = "SELECT workload, COUNT(*) FROM trace GROUP BY workload ORDER BY workload"
-        return dict(self._database.read(query))
-
 
 def _joined(database: Database, rows: Sequence[tuple[Any, ...]]) -> Iterator[Trace]:
     if not rows:
