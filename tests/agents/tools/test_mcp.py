@@ -196,6 +196,10 @@ async def test_nothing_of_a_server_is_left_when_the_app_closes(
         await said(tools, "echo", text="hello")
         child = int((tmp_path / "child").read_text())
         os.kill(child, 0)
+    for _ in range(100):
+        if not _runs(child):
+            break
+        await asyncio.sleep(0.01)
     assert not _runs(child)
 
 

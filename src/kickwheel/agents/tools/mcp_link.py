@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 LARGEST = 16 * 2**20
 """Bytes of one message of a server at most."""
+LISTEN_AGAIN_S = 5.0
+"""Seconds until a stream of changes that broke off is opened again."""
 CLOSING_S = 5.0
 """Seconds that a connection may take to close."""
 
@@ -262,13 +264,18 @@ async def _listen(client: "Client", changed: Callable[[], None]) -> None:
     tools = client.server_capabilities.tools
     if tools is None or not tools.list_changed:
         return
-    try:
-        async with client.listen(tools_list_changed=True) as subscription:
-            async for _ in subscription:
-                changed()
-    except (ListenNotSupportedError, SubscriptionLost, MCPError, TimeoutError) as error:
-        # The older protocol sends them unasked; a lost stream comes back with the connection.
-        _log.debug("no stream of changes: %s", error)
+    while True:
+        try:
+            async with client.listen(tools_list_changed=True) as subscription:
+                async for _ in subscription:
+                    changed()
+            return
+        except SubscriptionLost:
+            # What changed meanwhile is not sent again.
+            await asyncio.sleep(LISTEN_AGAIN_S)
+            changed()
+        except (ListenNotSupportedError, MCPError, TimeoutError):
+            return  # The older protocol sends changes unasked.
 
 
 def _innermost(error: BaseException) -> str:

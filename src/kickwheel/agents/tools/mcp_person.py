@@ -89,10 +89,9 @@ async def _answer(question: "ElicitRequestParams") -> "ElicitResult":
         said = (await person(question.message, ("yes", "no"))).strip().casefold()
         return ElicitResult(action="accept" if said in ("yes", "y") else "decline", content={})
     for name, schema in fields.items():
-        about = schema.get("description") or schema.get("title") or ""
-        more = f"\n{name}" + (f": {about}" if about else "") if len(fields) > 1 or about else ""
-        choices = _choices(schema)
-        said = await person(f"{question.message}{more}", choices)
+        about = schema.get("description") or ""
+        named = f"{name}: {about}".removesuffix(": ") if len(fields) > 1 else about
+        said = await person(f"{question.message}\n{named}".strip(), _choices(schema))
         value = _read(said.strip(), schema)
         if value is None:
             return ElicitResult(action="decline")

@@ -130,13 +130,12 @@ async def _end(process: "Process", tasks: list[asyncio.Task[None]]) -> None:
     assert process.stdin is not None
     process.stdin.close()
     for number in (None, signal.SIGTERM, signal.SIGKILL):
-        if number is not None:
+        # The last one in any case: what the server started may outlive it.
+        if number == signal.SIGKILL or (number is not None and process.returncode is None):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, number)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(process.wait(), GRACE_S)
-            if number is not None:
-                break
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -151,7 +150,8 @@ async def _end(process: "Process", tasks: list[asyncio.Task[None]]) -> None:
 @asynccontextmanager
 async def over_http(server: Server) -> AsyncGenerator[Any]:
     """Speaks with the server over streamable HTTP."""
-    timeout = httpx2.Timeout(30.0, read=300.0)
+    # Streams of changes may be silent for hours; a call has its own time.
+    timeout = httpx2.Timeout(server.start_s, read=None)
     async with httpx2.AsyncClient(
         # Compressed, a small answer could become a large one.
         headers={"Accept-Encoding": "identity", **server.headers},
