@@ -30,7 +30,8 @@ def embed(texts: Sequence[str]) -> "NDArray[numpy.float32] | None":
     table, tokenizer = model
     vectors = numpy.zeros((len(texts), table.shape[1]), dtype=numpy.float32)
     for start in range(0, len(texts), _ROWS):
-        batch = list(texts[start : start + _ROWS])
+        # Half a surrogate pair is text to Python, but to no tokenizer.
+        batch = [t.encode(errors="replace").decode() for t in texts[start : start + _ROWS]]
         for i, encoded in enumerate(tokenizer.encode_batch(batch, add_special_tokens=False), start):
             if encoded.ids:
                 vectors[i] = table[numpy.minimum(encoded.ids, len(table) - 1)].mean(axis=0)

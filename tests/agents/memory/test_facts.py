@@ -1,8 +1,7 @@
 """What is remembered, and above all what is not: the junk that memories fill up with."""
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,8 +22,8 @@ from kickwheel.trace.store import Traces
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with open_store(tmp_path) as opened:
+def store(tmp_path: Path, database: str | None) -> Iterator[Store]:
+    with open_store(tmp_path, database) as opened:
         yield opened
 
 
@@ -265,11 +264,24 @@ async def test_recall_keeps_to_its_budget(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    "question", ['"', "NEAR(", "a OR", "text:*", "💥", "", "'; DROP TABLE memory_fact; --", "AND"]
+    "question",
+    [
+        '"',
+        "NEAR(",
+        "a OR",
+        "text:*",
+        "💥",
+        "",
+        "'; DROP TABLE memory_fact; --",
+        "AND",
+        "\ud800",
+        "\x00",
+    ],
 )
 async def test_no_question_is_an_error_in_the_index(facts: Facts, question: str) -> None:
     await tell(facts, user("My name is Ann"))
     await facts.before([user(question)])
+    await tell(facts, user(f"My name is Ann {question}."))
     await facts.search(question, user_id="ann")
 
 
@@ -323,25 +335,31 @@ async def test_why_leads_to_the_message_and_its_trace(store: Store) -> None:
         await facts.why("zzz")
 
 
-@contextmanager
-def files_of(store: Store) -> Iterator[Callable[[], bytes]]:
-    yield lambda: b"".join(p.read_bytes() for p in sorted(store.folder.glob("store.db*")))
+async def test_forgetting_leaves_nothing_in_the_file(tmp_path: Path) -> None:
+    def written() -> bytes:
+        return b"".join(path.read_bytes() for path in sorted(tmp_path.glob("store.db*")))
+
+    with open_store(tmp_path) as store:
+        facts = Facts("m", Ledger(store.database))
+        await tell(facts, user("My favourite pastry is kouignamann"))
+        await facts.add("My favourite pastry is stollen", user_id="bob")
+        assert b"kouignamann" in written()
+        assert (await facts.forget("ann", tenant="clinic")).facts == 1
+        assert b"kouignamann" not in written()
+        assert b"stollen" in written()
 
 
-async def test_forgetting_leaves_nothing_in_the_file_and_names_the_traces_that_stay(
-    store: Store,
-) -> None:
+async def test_forgetting_names_the_traces_that_stay(store: Store) -> None:
     facts = Facts("m", Ledger(store.database))
-    await tell(facts, user("My favourite pastry is kouignamann"))
+    with Recorder(Traces(store)) as recorder, recorder.trace("desk", "desk") as root:
+        await tell(facts, user("My favourite pastry is kouignamann"))
     await facts.add("My favourite pastry is stollen", user_id="bob")
-    with files_of(store) as read:
-        assert b"kouignamann" in read()
-        gone = await facts.forget("ann", tenant="clinic")
-        assert (gone.facts, gone.traces) == (1, ())
-        assert b"kouignamann" not in read()
-        assert b"stollen" in read()
-    assert await facts.before([user("favourite pastry?")]) == (user("favourite pastry?"),)
-    assert len((await facts.search("pastry", user_id="bob"))["results"]) == 1
+    gone = await facts.forget("ann", tenant="clinic")
+    assert (gone.facts, gone.traces) == (1, (root.trace_id,))
+    asked = user("favourite pastry?")
+    assert await facts.before([asked]) == (asked,)
+    with acting_for(Caller(tenant="clinic")):
+        assert len((await facts.search("pastry", user_id="bob"))["results"]) == 1
 
 
 async def test_one_fact_is_forgotten_by_its_owner_only(facts: Facts) -> None:

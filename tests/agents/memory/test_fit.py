@@ -136,7 +136,7 @@ async def test_older_turns_leave_a_note_that_says_where_they_are() -> None:
     last = chain(messages)[window.cut.dropped[-1]]
     assert window.messages[0] == messages[0]
     assert (window.messages[1].content or "").startswith(
-        f"[memory: {len(window.cut.dropped)} earlier messages are left out here, kept as resource "
+        f"[memory: {len(window.cut.dropped)} messages are left out here, kept as resource "
         f"turns-{last};"
     )
     assert window.messages[-1] == messages[-1]

@@ -186,13 +186,12 @@ class _Cutting:
         summaries = []
         for side in filter(None, sides):
             note = (
-                f"{MARK} {len(side)} earlier messages are left out here, kept as resource "
+                f"{MARK} {len(side)} messages are left out here, kept as resource "
                 f"turns-{self.names[side[-1]]}; look things up in them with the tool recall"
             )
-            (size,) = await self.count([Message(role="user", content=f"{note}. Summary:\n]")])
             said = ""
-            if summarise is not None and share > size:
-                said = (await summarise(self._source(side), share - size)).strip()
+            if summarise is not None and share > 0:
+                said = (await summarise(self._source(side), share)).strip()
             text = f"{note}. Summary:\n{said}]" if said else f"{note}]"
             summaries.append(Summary(at=side[0], text=text))
         self.cut = replace(self.cut, summaries=tuple(summaries))

@@ -39,7 +39,7 @@ def read(messages: Sequence[Message]) -> list[Turn]:
         start -= 1
     ours = {call.id for message in messages for call in message.tool_calls if call.name == RECALL}
     return [
-        Turn(role=message.role, text=message.content)
+        Turn(role=message.role, text=message.content.encode(errors="replace").decode())
         for message in messages[max(0, start) :]
         if message.role in ("user", "tool")
         and message.content

@@ -9,7 +9,7 @@ Source: Cormack, Clarke, Büttcher (2009), Reciprocal Rank Fusion.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kickwheel.agents.memory.alike import STOP, plain
+from kickwheel.agents.memory.alike import words
 from kickwheel.agents.memory.fact import Fact, Scope
 from kickwheel.agents.memory.ledger import Ledger, within
 from kickwheel.agents.memory.tables import ranked_by_words
@@ -18,6 +18,8 @@ from kickwheel.models import embedding
 K = 60
 POOL = 50
 """Facts that each list brings at most."""
+ASKED = 64
+"""Words of a question that are looked for; a pasted page has thousands."""
 ALIKE = 0.2
 """Cosine below which a fact has nothing to do with the question."""
 
@@ -35,7 +37,8 @@ def search(ledger: Ledger, question: str, scope: Scope, *, limit: int = 10) -> l
     """The facts within the scope that hold now and bear on the question, best first."""
     where, values = within(scope)
     where += " AND f.valid_to IS NULL"
-    asked = [word for word in plain(question).split() if word.strip("?!.,;:'\"") not in STOP]
+    question = question.encode(errors="replace").decode()
+    asked = list(dict.fromkeys(words(question)))[:ASKED]
     lists = [
         ranked_by_words(ledger.database, asked, where, values, POOL) if asked else [],
         _by_meaning(ledger, question, where, values),
