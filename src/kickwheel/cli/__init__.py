@@ -26,6 +26,7 @@ VERBS = {
     "promote": "Put an adapter to work, if its report's gate says so.",
     "rollback": "Put the adapter before back to work.",
     "why": "Show the way from an example or answer back to its trace, and on to each adapter.",
+    "memory": "See and delete what agents remember of a person.",
     "schema": "Print the JSON Schema of the app file.",
 }
 
