@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from kickwheel.agents.caller import idempotency_key
+from kickwheel.agents.caller import Caller, acting_for, call_key, idempotency_key
 from kickwheel.agents.tools import InvalidArguments, Limits, calling
 from kickwheel.agents.tools import attempt as attempting
 from kickwheel.agents.tools.breaker import FAILURES, PAUSE_S, Breaker
+from kickwheel.agents.tools.python import from_function
 from kickwheel.core.errors import ToolError
 from kickwheel.core.store import open_store
 from kickwheel.records import ToolCall, ToolSpec, genai
@@ -239,3 +240,23 @@ async def test_the_end_of_the_run_ends_a_pause_a_wait_and_a_call_at_once() -> No
     assert ended == ["call"]
     assert loop.time() - started < 0.1
     assert (waiting.calls, pausing.calls) == (1, 1)
+
+
+async def test_the_function_on_the_page_books_once_whatever_is_repeated() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "tools" / "calling.md").read_text("utf-8")
+    names: dict[str, Any] = {}
+    exec(page.partition("```python\n")[2].partition("```")[0], names)
+    transfer = from_function(names["transfer_money"])
+
+    async def call(key: str, **arguments: Any) -> str:
+        with acting_for(Caller(user="ann")), call_key(key):
+            return await transfer.call(arguments)
+
+    for _ in range(2):
+        assert await call("1", to="ben", amount=50.0) == "ben got 50 EUR from ann."
+    assert names["ACCOUNTS"] == {"ann": 250.0, "ben": 70.0}
+    with pytest.raises(InvalidArguments):
+        await call("2", to="zoe", amount=1.0)
+    with pytest.raises(ToolError) as caught:
+        await call("3", to="ben", amount=251.0)
+    assert caught.value.lasting

@@ -1,6 +1,7 @@
 import asyncio
 import json
 import os
+import re
 import resource
 import sys
 from collections.abc import AsyncIterator
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr, ValidationError
+from ruamel.yaml import YAML
 
 from kickwheel.agents import durable
 from kickwheel.agents.tools import Tool, calling
@@ -259,3 +261,25 @@ async def test_where_nobody_can_be_asked_the_server_is_told_so(store: Store) -> 
 def test_options_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Mcp.model_validate(wrong)
+
+
+PAGE = Path(__file__).parents[3] / "docs" / "tools" / "mcp.md"
+
+
+async def test_the_server_on_the_page_works_as_the_page_sets_it_up(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLINIC_TOKEN", "t0ken")
+    yaml, code = (
+        text.split("```")[0]
+        for text in re.split(r"```(?:yaml|python)\n", PAGE.read_text("utf-8"))[1:]
+    )
+    (store.folder / "clinic.py").write_text(code)
+    options = YAML(typ="safe").load(yaml)["tools"]["clinic"]
+    options["command"][0] = sys.executable
+    part = Mcp.model_validate(options)
+    async with opened(store, part) as tools:
+        assert list(tools) == ["clinic_appointments", "clinic_book_appointment"]
+        assert tools["clinic_appointments"].limits.effects == "none"  # type: ignore[attr-defined]
+        free = await said(tools, "clinic_appointments", day="Monday")
+        assert free.text == "Monday 9:00\nMonday 11:30"

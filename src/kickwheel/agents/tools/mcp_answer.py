@@ -37,7 +37,7 @@ def text_of(answer: "CallToolResult") -> str:
     parts = [_block(block) for block in answer.content]
     structured = answer.structured_content
     # Most servers send what is structured as text too: once is enough.
-    if structured is not None and not any(_same(part, structured) for part in parts):
+    if structured is not None and not _said(structured, parts):
         parts.append(json.dumps(structured, ensure_ascii=False))
     return "\n".join(part for part in parts if part)
 
@@ -70,13 +70,24 @@ def _size(base64: str) -> str:
     return f"{len(base64) * 3 // 4 - base64[-2:].count('='):,} bytes"
 
 
-def _same(text: str, structured: Mapping[str, Any]) -> bool:
-    # Results that are no object are sent as `{"result": …}`, since what is structured must be one.
-    alone = structured.get("result") if list(structured) == ["result"] else None
-    if isinstance(alone, str) and text == alone:
+def _said(structured: Mapping[str, Any], parts: list[str]) -> bool:
+    """Whether the texts say all that is structured."""
+    values = [_value(part) for part in parts]
+    if structured in values:
         return True
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
+    if list(structured) != ["result"]:
         return False
-    return bool(value == structured or (alone is not None and value == alone))
+    # What is no object is sent as `{"result": …}`, and a list as a text for each of its entries.
+    alone = structured["result"]
+    entries = alone if isinstance(alone, list) else [alone]
+    return alone in values or (
+        len(entries) == len(parts)
+        and all(e in (p, v) for e, p, v in zip(entries, parts, values, strict=True))
+    )
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
