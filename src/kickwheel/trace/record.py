@@ -140,6 +140,12 @@ def current() -> OpenSpan | None:
     return found
 
 
+def root() -> OpenSpan | None:
+    """The span of the whole request that runs here; `None` outside a trace."""
+    found = current()
+    return None if found is None or found._noted is None else found._noted.spans[0]
+
+
 def span(kind: SpanKind, name: str) -> OpenSpan:
     """A span around the body of `with`, inside the one that is running here.
 
