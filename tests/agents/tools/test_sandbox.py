@@ -86,7 +86,7 @@ async def test_this_machine_isolates() -> None:
 
 async def test_a_program_works_in_its_workspace_and_tells_how_it_ended(workspace: Path) -> None:
     ran = await sh(workspace, "pwd; echo made > file; echo oh >&2; exit 3")
-    assert (ran.code, ran.out, ran.err, ran.excess) == (3, "/work\n", "oh\n", "")
+    assert (ran.code, ran.out, ran.err, ran.excess) == (3, "/home/sandbox\n", "oh\n", "")
     assert (workspace / "file").read_text() == "made\n"
 
 
@@ -188,7 +188,7 @@ async def test_processes_outside_can_be_neither_seen_nor_killed(workspace: Path)
     [
         "libc.ptrace(16, 1, 0, 0)",
         "libc.unshare(0x10000000)",
-        "libc.mount(b'none', b'/work', b'tmpfs', 0, None)",
+        "libc.mount(b'none', b'/tmp', b'tmpfs', 0, None)",
         "libc.syscall(248, b'user', b'x', b'x', 1, -3)"
         if os.uname().machine == "x86_64"
         else "libc.syscall(217, b'user', b'x', b'x', 1, -3)",

@@ -28,6 +28,8 @@ FLOOD_BYTES = 100_000_000
 """A stream that has written more ends the program."""
 TMP_BYTES = 64_000_000
 """Size of /tmp and of /dev/shm; both are memory."""
+WORKSPACE = "/home/sandbox"
+"""Where programs find their workspace, which is their home."""
 _FILES_OPEN = 256
 _PLACES = "/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -65,7 +67,7 @@ class Sandbox:
 
         Args:
             command: the program, looked up in /usr/bin, and its arguments.
-            workspace: the folder that it works in, at /work, and the only one it may change.
+            workspace: the folder that it works in, at `WORKSPACE`, and the only one it may change.
             files: contents of read-only files, by their paths in the sandbox.
         Raises:
             ToolError: the sandbox itself could not be set up.
@@ -121,7 +123,7 @@ class Sandbox:
             *("--size", str(TMP_BYTES), "--tmpfs", "/tmp"),  # noqa: S108
             *(arg for at, real in self.folders.items() for arg in ("--ro-bind", str(real), at)),
             *(arg for path, fd in data for arg in ("--ro-bind-data", str(fd), path)),
-            *("--bind", str(workspace), "/work", "--chdir", "/work"),
+            *("--bind", str(workspace), WORKSPACE, "--chdir", WORKSPACE),
             *("--remount-ro", "/"),
             # Inside, where only the program's own processes are counted.
             *("--", "/usr/bin/prlimit", f"--nproc={bounds.processes}"),
@@ -349,7 +351,7 @@ def _memory(name: str, content: bytes) -> Iterator[int]:
 
 def _environment() -> Iterator[str]:
     yield "--clearenv"
-    values = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/work", "LANG": "C.UTF-8"}
+    values = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": WORKSPACE, "LANG": "C.UTF-8"}
     for name, value in values.items():
         yield from ("--setenv", name, value)
 

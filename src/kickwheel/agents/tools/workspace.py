@@ -85,9 +85,10 @@ def read(folder: Path, name: str, most: int) -> bytes:
         raise InvalidArguments(f'"{name}" cannot be read: {why}') from error
     finally:
         os.close(at)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise InvalidArguments(f'"{name}" is no file')
     with os.fdopen(file, "rb") as opened:
-        if not stat.S_ISREG(os.fstat(file).st_mode):
-            raise InvalidArguments(f'"{name}" is no file')
         return opened.read(most)
 
 
