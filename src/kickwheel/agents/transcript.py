@@ -16,6 +16,9 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 from kickwheel.models import calls
 from kickwheel.records import Message, ToolSpec
@@ -59,6 +62,20 @@ class Unread:
     """A step that could mean more than one thing, or nothing."""
 
     why: str
+
+
+def _listing(prompt: str) -> str:
+    try:
+        listed = prompt.format(tools="\0")
+    except (LookupError, ValueError) as error:
+        raise ValueError(f"a brace that is none of {{tools}} is written twice: {error}") from error
+    if "\0" not in listed:
+        raise ValueError("the prompt must say where the tools are listed: {tools}")
+    return prompt
+
+
+Prompt = Annotated[str, AfterValidator(_listing)]
+"""A prompt in which `{tools}` stands where the tools are listed."""
 
 
 def step(thought: str, name: str, arguments: str) -> str:

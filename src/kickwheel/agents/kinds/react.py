@@ -16,13 +16,14 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from kickwheel.agents import transcript
 from kickwheel.agents.delegate import as_tool
 from kickwheel.agents.events import Finished
 from kickwheel.agents.kinds.tool_loop import INVALID_IN_A_ROW, unpacked
 from kickwheel.agents.tools import Tool, Toolbox
+from kickwheel.agents.transcript import Prompt
 from kickwheel.agents.work import AgentPart, Run, Worker
 from kickwheel.core.errors import ModelError
 from kickwheel.core.plugins import Context, Name
@@ -59,24 +60,11 @@ class React(AgentPart):
     """Other agents, each offered as a tool that takes a task and gives an answer."""
     instructions: str | None = None
     """Said first, before how to write steps."""
-    prompt: str = PROMPT
+    prompt: Prompt = PROMPT
     """How to write steps, in your own words: `{tools}` is where the tools are listed, and `{{` a
     brace. The labels `Thought:`, `Action:`, `Input:` and `Answer:` are what is read."""
     max_tokens: Annotated[int, Field(gt=0)] | None = None
     """Tokens that the model may write in one step; by default what the model allows."""
-
-    @field_validator("prompt")
-    @classmethod
-    def _lists_the_tools(cls, prompt: str) -> str:
-        try:
-            listed = prompt.format(tools="\0")
-        except (LookupError, ValueError) as error:
-            raise ValueError(
-                f"a brace that is none of {{tools}} is written twice: {error}"
-            ) from error
-        if "\0" not in listed:
-            raise ValueError("the prompt must say where the tools are listed: {tools}")
-        return prompt
 
     @asynccontextmanager
     async def open(self, context: Context) -> AsyncGenerator["Reacting"]:
