@@ -6,6 +6,7 @@ through the whole.
 
 import asyncio
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from kickwheel.agents.memory.alike import words
 from kickwheel.agents.memory.memory import MARK
 from kickwheel.agents.memory.search import fused
-from kickwheel.agents.memory.turns import Turns, text_of
+from kickwheel.agents.memory.turns import Turns
 from kickwheel.agents.tools import InvalidArguments, Limits
 from kickwheel.models import embedding
-from kickwheel.records import Message, ToolSpec
+from kickwheel.records import ToolSpec
 
 if TYPE_CHECKING:
     import numpy
@@ -25,26 +26,47 @@ if TYPE_CHECKING:
 RECALL = "recall"
 """Name of the tool."""
 PAGE_CHARS = 4_000
+PASSAGE_CHARS = 240
+PASSAGES = 200
+"""Passages of one message that are looked at; what comes behind them can be paged only."""
 ALIKE = 0.3
 """Cosine below which a turn has nothing to do with the question."""
 _K1, _B = 1.2, 0.75
-_REMEMBERED = 5_000
+_REMEMBERED = 20_000
+_SENTENCE = re.compile(r".+?(?:[.!?](?=\s)|$)")
+
+
+def passages(text: str) -> list[str]:
+    """The text in pieces of whole sentences, each of `PASSAGE_CHARS` at most.
+
+    A long message bears on many questions with one sentence each.
+    """
+    pieces: list[str] = []
+    for sentence in _SENTENCE.findall(" ".join(text.split())):
+        for start in range(0, len(sentence), PASSAGE_CHARS):
+            part = sentence[start : start + PASSAGE_CHARS].strip()
+            if pieces and len(pieces[-1]) + len(part) < PASSAGE_CHARS:
+                pieces[-1] = f"{pieces[-1]} {part}"
+            elif part:
+                pieces.append(part)
+        if len(pieces) >= PASSAGES:
+            break
+    return pieces
 
 
 class Bearing:
-    """Which of many turns bear on a question; turns that were seen before cost little."""
+    """Which of many texts bear on a question; those that were seen before cost little."""
 
     def __init__(self) -> None:
         self._words: dict[str, Counter[str]] = {}
         self._vectors: dict[str, NDArray[numpy.float32]] = {}
 
-    def ranked(self, question: str, turns: Sequence[Message]) -> list[int]:
-        """Positions of the turns that bear on the question, best first.
+    def ranked(self, question: str, texts: Sequence[str]) -> list[int]:
+        """Positions of the texts that bear on the question, best first.
 
         BM25 over their words and the cosine of their vectors, by reciprocal rank fusion.
         Source: Robertson, Zaragoza (2009), The Probabilistic Relevance Framework: BM25 and Beyond.
         """
-        texts = [text_of(turn) for turn in turns]
         scores = fused([self._by_words(question, texts), self._by_meaning(question, texts)])
         return sorted(scores, key=lambda i: (-scores[i], -i))
 
@@ -121,7 +143,7 @@ class Recall:
             )
         query = str(arguments.get("query") or "")
         if query:
-            best = self._bearing.ranked(query, [Message(role="user", content=t) for t in texts])
+            best = self._bearing.ranked(query, texts)
             texts = [texts[i] for i in best[:20]]
         whole = "\n".join(texts)
         start = min(int(arguments.get("start") or 0), len(whole))
