@@ -1,9 +1,12 @@
 """A model at a URL, against a server on the loopback."""
 
 import asyncio
+import itertools
+import json
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from email.utils import formatdate
 
 import pytest
@@ -14,6 +17,7 @@ from kickwheel.models import retry
 from kickwheel.models.chat import ChatRequest, TextDelta, Usage, complete
 from kickwheel.models.client import OPENAI_URL, RemoteModel, chat_body, open_remote
 from kickwheel.models.prices import Prices
+from kickwheel.models.wire import encoded
 from kickwheel.records import Message, ToolCall, ToolSpec
 
 from .loopback import USAGE, Handler, Loopback, chunk, loopback, stream
@@ -244,3 +248,64 @@ def test_cached_tokens_have_their_own_price() -> None:
 
 def test_the_address_of_openai_has_its_version() -> None:
     assert OPENAI_URL.endswith("/v1")
+
+
+async def test_an_answer_nobody_waits_for_is_asked_in_one_piece() -> None:
+    call = {"id": "a", "type": "function", "function": {"name": "find", "arguments": "{}"}}
+
+    async def answer(request: web.Request) -> web.Response:
+        message = {"role": "assistant", "content": None, "tool_calls": [call]}
+        choices = [{"index": 0, "message": message, "finish_reason": "tool_calls"}]
+        return web.json_response({**USAGE, "choices": choices})
+
+    async with remote(answer) as (model, server):
+        asked = replace(ASKED, whole=True)
+        whole = await complete(model, asked)
+        pieces = [delta async for delta in model.stream(asked)]
+    assert whole.message.tool_calls == (ToolCall(id="a", name="find", arguments="{}"),)
+    assert whole.usage == Usage(prompt_tokens=11, output_tokens=3, cached_tokens=8)
+    assert pieces[-1].usage == whole.usage  # type: ignore[union-attr]
+    for _, body, _ in server.asked:
+        assert "stream" not in body
+        assert "stream_options" not in body
+
+
+async def test_one_that_streams_although_it_should_not_is_understood() -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return await stream(request, chunk(content="M"), chunk("stop", content="e."), USAGE)
+
+    async with remote(answer) as (model, _):
+        whole = await complete(model, replace(ASKED, whole=True))
+    assert (whole.message.content, whole.usage.prompt_tokens) == ("Me.", 11)
+
+
+async def test_the_bytes_of_a_prompt_stay_the_same_from_step_to_step() -> None:
+    sent: list[bytes] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        sent.append(await request.read())
+        return await stream(request, chunk("stop", content="Sun."), USAGE)
+
+    tools = tuple(
+        ToolSpec(name=name, parameters={"type": "object", "properties": {"city": {}}})
+        for name in ("weather", "trains", "hotels")
+    )
+    messages = (Message(role="system", content="Be brief."), *ASKED.messages)
+    async with remote(answer) as (model, _):
+        for step in range(4):
+            choice = "required" if step == 0 else "auto"
+            whole = await complete(
+                model, replace(ASKED, messages=messages, tools=tools, tool_choice=choice)
+            )
+            result = Message(role="tool", content=f"result {step}", tool_call_id="a")
+            messages = (*messages, whole.message, result)
+    assert sent[0].startswith(b'{"model":"m","tools":[{'), "tools first: they change least"
+    for before, after in itertools.pairwise(sent):
+        # Up to the end of the last message: what comes behind the prompt may change.
+        prompt = before[: before.index(b'],"stream"')]
+        assert after.startswith(prompt + b",")
+
+
+def test_half_a_surrogate_pair_does_not_break_a_request() -> None:
+    body = chat_body(ChatRequest(messages=(Message(role="user", content="\ud83d"),)), "m")
+    assert json.loads(encoded(body))["messages"][0]["content"] == "?"
