@@ -131,6 +131,7 @@ async def test_a_promotion_is_followed_there_too(tmp_path: Path, base: Path) -> 
         Vllm(url=url, base="base", adapter=REF).open(named("s")) as model,
     ):
         assert await text(model) == "I am base"
+        before = model.identity
         identity = store.artifacts.add("adapter", peft(tmp_path / "new"))
         store.refs.move(REF, f"adapter/{identity}", expected=None, why="better")
 
@@ -138,6 +139,7 @@ async def test_a_promotion_is_followed_there_too(tmp_path: Path, base: Path) -> 
             return (await text(model)).startswith("I am kickwheel-")
 
         assert await until(changed)
+        assert model.identity != before, "a cache must not give the old one's answers"
 
 
 async def test_two_apps_share_an_adapter_and_neither_takes_it_from_the_other(

@@ -31,6 +31,11 @@ class Following(Generic[M]):
         """As the current model's."""
         return self.current.stream(request)
 
+    @property
+    def identity(self) -> str:
+        """As the current model's: a promotion changes it."""
+        return str(getattr(self.current, "identity", self.name))
+
     def cost_usd(self, usage: Usage) -> float | None:
         """As the current model's."""
         return observed.cost_usd(self.current, usage)

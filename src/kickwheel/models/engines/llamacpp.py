@@ -48,6 +48,11 @@ class LocalModel:
         self.form = form
         self.calls_only = calls_only
 
+    @property
+    def identity(self) -> str:
+        """What answers: the base, the adapter, and how it is asked."""
+        return f"{self.engine.base.name} {self.adapter} {self.form}"
+
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Delta]:
         """The answer, piece by piece; a call comes whole, at its end. `Asked` says what the
         choice of tools means. `extra` may hold `cache_prompt` (by default the engine goes on from

@@ -281,6 +281,11 @@ class AdaptedModel:
         self._needed = adapter is not None
         self._retired = False
 
+    @property
+    def identity(self) -> str:
+        """What answers: the server, the adapter by its bytes, and how it is asked."""
+        return f"{self._server.url} {self.there} {self.form}"
+
     def cost_usd(self, usage: Usage) -> float | None:
         """What an answer cost, in dollars; `None` where no prices are set."""
         return None if self._prices is None else self._prices.cost_usd(usage)
