@@ -16,6 +16,8 @@ from kickwheel.core.store import open_store
 def packed(folder: Path) -> Path:
     app = made.app(folder)
     (app / "tools.py").write_text("def add(a: int, b: int) -> int: return a + b\n")
+    (app / "app.yml").write_text(made.APP.rstrip()[:-1] + ", traffic: [chats.jsonl]}\n")
+    (app / "chats.jsonl").write_text("what somebody asked")
     with open_store(app / ".kickwheel") as store:
         dataset = made.dataset(store)
         made.report(store, dataset, made.adapter(store, dataset, 1), promoted=True)
@@ -33,6 +35,8 @@ def test_it_opens_as_an_app_with_its_own_adapter_and_keeps_its_bytes(
     adapter = plan.parts["models", "specialist"].model_dump()["adapter"]
     assert (plan.folder / adapter / "adapter.gguf").read_bytes() == b"weights"
     assert (plan.folder / "tools.py").exists()
+    assert not (plan.folder / "chats.jsonl").exists()
+    assert plan.loop.traffic == ()
     assert not plan.store.is_relative_to(folder)
     check_app(folder)
 

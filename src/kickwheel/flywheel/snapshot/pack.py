@@ -79,6 +79,8 @@ def _pinned(app: Path, model: str) -> str:
             )
     data["models"][model]["adapter"] = "../adapter"
     data.pop("store", None)
+    # The traffic stays where it is: a snapshot serves, and does not learn.
+    data.get("flywheel", {}).pop("traffic", None)
     text = io.StringIO()
     yaml.dump(data, text)
     return text.getvalue()
