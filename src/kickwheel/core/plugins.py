@@ -52,6 +52,8 @@ class Context:
     )
     """`await share(key, open)`: the thing that another part opened under this key, or a new one
     that closes with the app. Engines use it, so that two models on one base share a process."""
+    dry: bool = field(default=False, kw_only=True)
+    """Whether no model is going to be asked, so that no engine needs to start."""
 
     def part(self, shelf: str, name: str) -> Any:
         """The live thing that the file calls `name` on `shelf`."""

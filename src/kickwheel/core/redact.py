@@ -123,6 +123,16 @@ def text(value: str) -> str:
     return Redaction().text(value)
 
 
+def secrets(value: Any) -> Any:
+    """Plain JSON values with placeholders for keys, tokens and passwords in their texts alone: what
+    is people's stays as it is."""
+    if isinstance(value, str):
+        return Redaction()._keys(value, value.lower())
+    if isinstance(value, Mapping):
+        return {key: secrets(entry) for key, entry in value.items()}
+    return [secrets(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
 def message(value: Message) -> Message:
     """The message with placeholders in its content and in its calls' arguments."""
     return Redaction().message(value)

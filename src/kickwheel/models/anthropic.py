@@ -21,6 +21,7 @@ from kickwheel.models.chat import (
     Usage,
 )
 from kickwheel.models.prices import Prices
+from kickwheel.models.sent import Sent
 from kickwheel.models.retry import Refused, persist, refused
 from kickwheel.models.turns import (
     SMALLEST_PREFIX,
@@ -150,6 +151,13 @@ class AnthropicModel:
         if text:
             yield TextDelta(label(_LABEL, text))
         yield reading.done
+
+    def sent(self, request: ChatRequest) -> Sent:
+        """What is posted for the request."""
+        url = f"{str(self._client.base_url).rstrip('/')}/v1/messages"
+        return Sent(
+            model=self.name, url=url, body=message_body(request, self.model, self._max_tokens)
+        )
 
     async def _begun(
         self, body: Mapping[str, Any], deadline: float

@@ -24,6 +24,7 @@ from kickwheel.models.chat import (
     Usage,
 )
 from kickwheel.models.prices import Prices
+from kickwheel.models.sent import Sent
 from kickwheel.models.retry import Refused, persist, refused
 from kickwheel.models.turns import (
     SMALLEST_PREFIX,
@@ -65,7 +66,7 @@ class Bedrock(Part):
     """A model on Amazon Bedrock."""
 
     model: str
-    """Its id, or that of an inference profile: `eu.anthropic.claude-sonnet-4-5-20250929-v1:0`."""
+    """Its id, or that of an inference profile: `eu.anthropic.claude-sonnet-4-6-v1:0`."""
     region: str | None = None
     """By default as the AWS tools have it: AWS_REGION, or the profile's."""
     base_url: str | None = None
@@ -168,6 +169,11 @@ class BedrockModel:
         if text:
             yield TextDelta(label(_LABEL, text))
         yield Done(reading.finish, reading.usage, self.model)
+
+    def sent(self, request: ChatRequest) -> Sent:
+        """What is posted for the request."""
+        url = f"{self._client.meta.endpoint_url}/model/{self.model}/converse-stream"
+        return Sent(model=self.name, url=url, body=converse_body(request, self.model))
 
     async def _begun(self, body: Mapping[str, Any], deadline: float) -> "_Events":
         from botocore import exceptions as aws

@@ -16,6 +16,7 @@ from kickwheel.core.plugins import Context, Part
 from kickwheel.models.answer import Answer
 from kickwheel.models.chat import ChatRequest, Collected, Completion, Delta, Usage
 from kickwheel.models.prices import Prices
+from kickwheel.models.sent import Sent
 from kickwheel.models.turns import label_schema
 from kickwheel.models.wire import Wire, drained, encoded, new_session
 from kickwheel.records import ToolSpec
@@ -139,6 +140,11 @@ class RemoteModel:
         limit = "max_completion_tokens" if self._is_openai else "max_tokens"
         body = chat_body(request, self.model, limit=limit)
         return body, _LABEL if request.labels and request.constrained else None
+
+    def sent(self, request: ChatRequest) -> Sent:
+        """What is posted for the request."""
+        url = self._wire.clean(self._wire.url + _PATH)
+        return Sent(model=self.name, url=url, body=self.body(request)[0])
 
     async def _pieces(self, request: ChatRequest) -> list[Delta]:
         self._check_key()

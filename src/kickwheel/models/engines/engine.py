@@ -56,8 +56,11 @@ class Generation:
 class Engine:
     """A base and its adapters, served by a process of its own; made by `open_engine`."""
 
-    def __init__(self, base: Base, *, threads: int | None, context: int, parallel: int) -> None:
+    def __init__(
+        self, base: Base, *, threads: int | None, context: int, parallel: int, dry: bool = False
+    ) -> None:
         self.base = base
+        self.dry = dry
         self.header = gguf.read_header(base.gguf)
         self.threads, self.parallel = threads or default_threads(), parallel
         known = self.header.context_length
@@ -101,7 +104,8 @@ class Engine:
         name = name or (file.parent.name if file else self.base.name)
         form = form or (record.form if record else PromptForm())
         model = LocalModel(self, name, file, form, calls_only=calls_only(record))
-        await self._with(file)
+        if not self.dry:
+            await self._with(file)
         self._models.add(model)
         return model
 
@@ -258,7 +262,12 @@ class Engine:
 
 @asynccontextmanager
 async def open_engine(
-    base: Base, *, threads: int | None = None, context: int = 4096, parallel: int = 4
+    base: Base,
+    *,
+    threads: int | None = None,
+    context: int = 4096,
+    parallel: int = 4,
+    dry: bool = False,
 ) -> AsyncGenerator[Engine]:
     """The base served by a process of its own, which ends with the block.
 
@@ -266,14 +275,16 @@ async def open_engine(
         threads: that compute; by default as many as there are cores for us, at most 8.
         context: tokens of one conversation, prompt and answer; at most what the model knows.
         parallel: conversations at once; further ones wait.
+        dry: whether nothing is going to be asked, so that no process starts before it is.
     Raises:
         DataError: the base is no GGUF, or has no chat template.
         EngineError: the engine does not start.
         MissingExtra: xllamacpp is not installed.
     """
-    engine = Engine(base, threads=threads, context=context, parallel=max(1, parallel))
+    engine = Engine(base, threads=threads, context=context, parallel=max(1, parallel), dry=dry)
     try:
-        await engine.start()
+        if not dry:
+            await engine.start()
         yield engine
     finally:
         await engine.close()

@@ -23,6 +23,7 @@ from kickwheel.models.chat import ChatRequest, Delta, FinishReason, TextDelta, U
 from kickwheel.models.engines.asked import Asked
 from kickwheel.models.engines.engine import Engine, Generation, open_engine
 from kickwheel.models.engines.follow import Following, following
+from kickwheel.models.sent import Sent
 from kickwheel.models.sse import Events
 from kickwheel.records import PromptForm
 
@@ -79,6 +80,10 @@ class LocalModel:
                         status=503,
                     ) from error
                 await asking.see_whether_it_died()
+
+    def sent(self, request: ChatRequest) -> Sent:
+        """The prompt, the grammar and what else the engine gets for the request."""
+        return Sent(model=self.name, body=_Asking(self, request).body)
 
     async def continued(self, prompt: str, max_tokens: int) -> str:
         """What the model writes after the prompt's own text, greedily and without a grammar.
@@ -166,7 +171,11 @@ class Local(Part):
         engine: Engine = await context.share(
             ("llamacpp", base.gguf, self.threads, self.context, self.parallel),
             lambda: open_engine(
-                base, threads=self.threads, context=self.context, parallel=self.parallel
+                base,
+                threads=self.threads,
+                context=self.context,
+                parallel=self.parallel,
+                dry=context.dry,
             ),
         )
 

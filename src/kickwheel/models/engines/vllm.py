@@ -33,6 +33,7 @@ from kickwheel.models.engines.follow import Following, following
 from kickwheel.models.engines.vllm_process import Process, free_port
 from kickwheel.models.prices import Prices
 from kickwheel.models.prompt import Template
+from kickwheel.models.sent import Sent
 from kickwheel.models.wire import Wire, new_session
 from kickwheel.records import PromptForm
 
@@ -250,7 +251,7 @@ class ChatModel(RemoteModel):
         """Labels and schemas are enforced by the server itself."""
         body = chat_body(request, self.model)
         body.pop("response_format", None)
-        if request.constrained and not request.tools:
+        if request.constrained and (not request.tools or request.tool_choice == "none"):
             if request.labels:
                 body["structured_outputs"] = {"choice": list(request.labels)}
             elif request.json_schema is not None:
@@ -354,6 +355,12 @@ class AdaptedModel:
         if self._retired and self._needed and not self._streams:
             self._needed = False
             await self._server.release(self.there)
+
+    def sent(self, request: ChatRequest) -> Sent:
+        """What is posted for the request: the prompt and the grammar are ours."""
+        asked = Asked(request, self._template, self.form, self.name, calls_only=self.calls_only)
+        url = f"{self._server.url}/completions"
+        return Sent(model=self.name, url=url, body=self._body(asked))
 
     async def _loaded(self, adapter: Path) -> None:
         try:
