@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from tests.agents.tools import opening
 
 from kickwheel.agents.tools import Tool, ToolPart, calling
 from kickwheel.core.config import check, read_yaml
 from kickwheel.core.errors import Mistake
-from kickwheel.core.plugins import Context
-from kickwheel.core.store import open_store
 from kickwheel.records import ToolCall
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -24,13 +23,8 @@ async def opened(
 ) -> AsyncGenerator[dict[str, Tool]]:
     """The tools of a part, by name, as an app that calls it `desk` opens them."""
 
-    async def share(key: Any, make: Any) -> Any:
-        raise AssertionError("tools share nothing")
-
-    with open_store(folder / "store") as store:
-        part = kind.model_validate(options)
-        async with part.open(Context("desk", folder, store, share=share)) as box:
-            yield {tool.spec.name: tool for tool in box}
+    async with opening.opened(kind.model_validate(options), folder) as tools:
+        yield tools
 
 
 def mistakes(kind: type[ToolPart], yaml: str, folder: Path) -> list[str]:
@@ -74,7 +68,7 @@ async def service(handler: Handler) -> AsyncGenerator[Service]:
     found = Service()
 
     async def noted(request: web.Request) -> web.StreamResponse:
-        body = (await request.read()).decode()
+        body = (await request.read()).decode("utf-8", "replace")
         found.asked.append(Asked(request.method, request.raw_path, dict(request.headers), body))
         return await handler(request)
 

@@ -1,6 +1,10 @@
 """What an agent can do.
 
 python   functions of one's own; signature and docstring are the schema
+openapi  services that describe themselves by an OpenAPI document
+http     services that do not: requests written in the app
+sql      questions to a database, reading only unless the app says otherwise
+files    files below a folder
 
 tool      what a tool is, and what one call may cost
 calling   one call as a model wrote it: read, checked, run within limits, watched

@@ -53,7 +53,7 @@ def is_text(sample: bytes) -> bool:
 def known(encoding: str | None) -> str | None:
     """Python's name for an encoding of text; `None` where it has none."""
     try:
-        b"".decode(encoding or "")  # Refuses codecs that do not make text, as `hex`.
+        "a".encode(encoding or "")  # Refuses codecs that do not make text, as `hex`.
         return codecs.lookup(encoding).name if encoding else None
     except (LookupError, ValueError):
         return None

@@ -119,7 +119,7 @@ async def ask(opened: aiohttp.ClientSession, call: Call, access: Access) -> str:
         raise
     if reply.status >= 400:
         raise _refusal(call, reply, access)
-    return _shown(reply)
+    return access.clean(_shown(reply))
 
 
 async def fetch(opened: aiohttp.ClientSession, call: Call, most: int = MOST_BYTES) -> Reply:
