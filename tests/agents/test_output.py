@@ -1,12 +1,15 @@
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel, field_validator
+from tests.agents.desk import desk
 
 from kickwheel.agents import Finished, Text
+from kickwheel.agents.ask import ask
 from kickwheel.agents.kinds.tool_loop import Loop, ToolLoop
 from kickwheel.agents.output import Output
 from kickwheel.agents.tools import Limits
@@ -183,6 +186,24 @@ def test_an_answer_of_any_other_type_is_read_too() -> None:
     assert output.read('["a"]') == ('["a"]', [])
     assert output.read('["c"]')[1] == ['"[0]" must be one of "a", "b"; "c" is none of them']
     assert output.read("")[1] == ["it is no JSON"]
+
+
+async def test_python_gets_the_model_itself(tmp_path: Path) -> None:
+    text = """
+models: {m: {kind: openai, model: m, base_url: URL, api_key: k}}
+agents: {desk: {kind: tool_loop, model: m, output: 'tests.agents.test_output:Invoice'}}
+"""
+    says = iter(["I owe Ann.", GOOD, "no", "no", "no"])
+    async with desk(tmp_path, lambda body: next(says), text) as (app, server):
+        answered = await ask(app.model("desk"), QUESTION, app.recorder)
+        with pytest.raises(ModelError, match="not of the form"):
+            await ask(app.model("desk"), QUESTION, app.recorder)
+    assert answered.read(Invoice) == Invoice(total=12.5, to="Ann")
+    assert server.asked[0][1]["response_format"]["json_schema"]["schema"]["required"] == [
+        *("total", "to")
+    ]
+    with pytest.raises(ModelError, match="the answer cannot be read"):
+        replace(answered, answer="", note="out of time").read(Invoice)
 
 
 APP = """models: {m: {kind: openai, model: any}}

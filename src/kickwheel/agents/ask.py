@@ -4,12 +4,18 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from kickwheel.agents.events import Called, Event, Finished, Text
+from kickwheel.core.errors import ModelError
 from kickwheel.models import observed
 from kickwheel.models.chat import ChatRequest, Collected, Model, TextDelta, Usage
 from kickwheel.records import Message, ToolCall
 from kickwheel.trace.record import Recorder
+
+M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +32,18 @@ class Answered:
     seconds: float
     note: str = ""
     """Why there is no whole answer, where there is none."""
+
+    def read(self, model: type[M]) -> M:
+        """The answer as the Pydantic model that was the agent's `output`.
+
+        Raises:
+            ModelError: it is none; where the agent has that output, because there is no answer.
+        """
+        try:
+            return model.model_validate_json(self.answer)
+        except ValidationError as error:
+            why = self.note or f"it is no {model.__name__}: {error}"
+            raise ModelError(f"the answer cannot be read: {why}") from error
 
 
 async def ask(
