@@ -66,7 +66,7 @@ class Bedrock(Part):
     """A model on Amazon Bedrock."""
 
     model: str
-    """Its id, or that of an inference profile: `eu.anthropic.claude-sonnet-4-6-v1:0`."""
+    """Its id, or that of an inference profile: `eu.amazon.nova-lite-v1:0`."""
     region: str | None = None
     """By default as the AWS tools have it: AWS_REGION, or the profile's."""
     base_url: str | None = None
