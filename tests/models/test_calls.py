@@ -167,3 +167,16 @@ def test_a_grammar_of_nothing_is_refused() -> None:
         calls.tools_grammar([])
     with pytest.raises(DataError):
         calls.labels_grammar([])
+
+
+def test_the_grammar_of_a_step_is_a_thought_and_then_a_call_or_an_answer() -> None:
+    grammar = calls.step_grammar(
+        [EVENTS, ToolSpec(name="now")],
+        thought="T: ",
+        name="\nA: ",
+        arguments="\nI: ",
+        answer="\nE: ",
+    )
+    root, *_ = grammar.splitlines()
+    assert root == 'root ::= "T: " line (tool-0 | tool-1 | "\\nE: " rest)'
+    assert 'tool-1 ::= "\\nA: now\\nI: " "{}"' in grammar

@@ -84,6 +84,13 @@ def step(thought: str, name: str, arguments: str) -> str:
     return f"{before}Action: {name}\nInput: {arguments}"
 
 
+def grammar(tools: Sequence[ToolSpec]) -> str:
+    """GBNF of one step."""
+    return calls.step_grammar(
+        tools, thought="Thought: ", name="\nAction: ", arguments="\nInput: ", answer="\nAnswer: "
+    )
+
+
 def described(tools: Iterable[ToolSpec]) -> str:
     """The tools in a few words: a line each, like a signature, and what they are for."""
     lines = []

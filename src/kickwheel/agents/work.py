@@ -18,10 +18,12 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from kickwheel.agents.caller import caller
 from kickwheel.agents.durable import Waiting, steps
 from kickwheel.agents.events import (
     SPENT,
     Agent,
+    Asked,
     Called,
     Event,
     Finished,
@@ -32,12 +34,14 @@ from kickwheel.agents.events import (
     as_it_happens,
     deltas,
 )
+from kickwheel.agents.keeper import Keeper
+from kickwheel.agents.memory import Memory
 from kickwheel.agents.output import Output, Wanted, formed
 from kickwheel.agents.preview import Reached, harmless, looking
 from kickwheel.agents.tools import Tool, calling
 from kickwheel.agents.tools.flow import Untrusted
 from kickwheel.core.errors import ModelError
-from kickwheel.core.plugins import Part
+from kickwheel.core.plugins import Name, Part
 from kickwheel.models import observed
 from kickwheel.models.chat import ChatRequest, Collected, Completion, Delta, Model, TextDelta, Usage
 from kickwheel.records import Message, ToolCall, genai
@@ -72,6 +76,8 @@ class AgentPart(Part):
     """What it may do once results that nobody vouches for have entered its conversation (tools that
     are not `trusted`). `allow`: everything. `confirm`: a person must say yes to each call with
     effects. `forbid`: no calls with effects."""
+    memory: Annotated[tuple[str, ...], Name("memory")] = ()
+    """What it remembers of conversations; several together, those that add before one that cuts."""
     output: Wanted = None
     """What the answer must be: JSON of a schema. The JSON Schema itself, a file of one beside the
     app, or a Pydantic model, `package.module:Model`. By default whatever the agent says."""
@@ -103,6 +109,10 @@ class Run:
     cost_usd: float = 0.0
     calls: calling.Calls = field(default_factory=calling.Calls)
     """What its tool calls have in common: what they brought in, and what is kept of it."""
+    memory: Memory | None = None
+    """What the agent remembers."""
+    conversation: tuple[Message, ...] = ()
+    """As it was when a model was asked last, without what the memory made of it."""
     again: "Again | None" = None
     """Asks whoever said something last to say it in another form."""
     formed: bool = False
@@ -129,11 +139,12 @@ class Run:
             # there.
             request = replace(request, json_schema=None)
         if looking():
-            raise Reached(model, request)
+            raise Reached(model, await self._remembered(model, request))
         self._begin()
         self.again = partial(self._ask_again, model, request)
         self.formed = request.json_schema is not None
         request = replace(request, timeout_s=min(request.timeout_s, self.options.timeout_s))
+        request = await self._remembered(model, request)
         told = False
 
         async def do() -> Completion:
@@ -269,6 +280,7 @@ class Run:
             tool_choice="none" if request.tools else request.tool_choice,
             json_schema=schema,
             labels=(),
+            grammar=None,
             stop=(),
         )
         completion = await self.ask(model, request, aloud=False)
@@ -285,6 +297,35 @@ class Run:
         request = replace(request or ChatRequest(messages=()), json_schema=schema)
         finished = await self.hand(agent, (*messages, *more), request)
         return finished.why, answered(agent.name, finished)
+
+    async def _remembered(self, model: Model, request: ChatRequest) -> ChatRequest:
+        """The request with what the memory makes of its conversation; a step of the run."""
+        memory = self.memory
+        if memory is None:
+            return request
+        self.conversation = request.messages
+
+        async def do() -> tuple[Message, ...]:
+            return await memory.before(
+                request.messages, agent=self.name, model=model, tools=request.tools
+            )
+
+        name = f"memory {memory.name}"
+        messages = await steps().step(name, request.messages, do, tuple[Message, ...])
+        return replace(request, messages=messages)
+
+    async def remember(self, answer: Message) -> None:
+        """Lets the memory keep what is worth it of the finished run; a step of the run."""
+        memory, conversation = self.memory, self.conversation
+        if memory is None or not conversation:
+            return
+
+        async def do() -> bool:
+            await memory.after(conversation, answer, agent=self.name)
+            return True
+
+        name = f"memory {memory.name}"
+        await steps().step(name, (conversation, answer), do, bool, effects="repeatable")
 
     def _begin(self) -> None:
         """Counts a model call, where all whom it is made for can afford it."""
@@ -346,6 +387,10 @@ class Worker:
     def __init__(self, name: str, options: AgentPart) -> None:
         self.name = name
         self.description = options.description
+        self.keeper: Keeper | None = None
+        """What keeps its runs, so that they survive the program."""
+        self.memory: Memory | None = None
+        """What it remembers."""
         self._options = options
 
     async def work(self, run: Run) -> Finished:
@@ -383,9 +428,9 @@ class Worker:
             calls.flow.started_with(asked.messages)
             # What must have a form is said when it has it.
             told = tell if wanted is None else partial(_wordless, tell)
-            run = Run(self.name, asked, told, self._options, outer, calls=calls)
+            run = Run(self.name, asked, told, self._options, outer, calls=calls, memory=self.memory)
             _running.set(run)
-            finished = await self._within(run, wanted)
+            finished = await self._kept(run, wanted)
             if wanted is not None and finished.answer.content:
                 tell(Text(finished.answer.content))
             noted.output = (finished.answer,)
@@ -394,12 +439,34 @@ class Worker:
             noted.attributes[genai.FINISH_REASONS] = [finished.why]
             tell(finished)
 
+    async def _kept(self, run: Run, wanted: Output | None) -> Finished:
+        """The end of the work, kept step by step where it is nobody else's."""
+        if self.keeper is None or run.outer is not None or looking():
+            return await self._within(run, wanted)
+        try:
+            return await self.keeper.run(
+                lambda: self._within(run, wanted),
+                Finished,
+                agent=self.name,
+                asked=run.asked,
+                key=caller().key,
+                identity=caller().run,
+            )
+        except Waiting as waiting:
+            for question in waiting.questions:
+                run.tell(Asked(question.text, question.choices))
+            return replace(run.ended("waiting", note=str(waiting)), run=waiting.run)
+
     async def _within(self, run: Run, wanted: Output | None) -> Finished:
         """The end of the work, or of its time or budget."""
         try:
             async with asyncio.timeout(self._options.timeout_s) as clock:
                 finished = await self.work(run)
-                return finished if wanted is None else await formed(run, finished, wanted)
+                if wanted is not None:
+                    finished = await formed(run, finished, wanted)
+                if finished.why == "answered":
+                    await run.remember(finished.answer)
+                return finished
         except TimeoutError:
             if not clock.expired():
                 raise

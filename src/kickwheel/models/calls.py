@@ -118,6 +118,28 @@ def tools_grammar(tools: Sequence[ToolSpec], *, parallel: bool = False) -> str:
     return rules.text(f"call{more}")
 
 
+def step_grammar(
+    tools: Sequence[ToolSpec], *, thought: str, name: str, arguments: str, answer: str
+) -> str:
+    """A grammar of one step in plain text: a line of thought, then a call or an answer.
+
+    Args:
+        thought, name, arguments, answer: what stands before each, line breaks included.
+    """
+    rules = _Rules()
+    rules.set("line", r"[^\n\r]{1,300}")
+    rules.set("rest", r"[^\x00]+")
+    ways = []
+    for number, tool in enumerate(tools):
+        given = '"{}"'
+        if any(_properties(tool.parameters)):
+            given = _json({**tool.parameters, "type": "object"}, rules)
+        body = f"{_quoted(name + tool.name + arguments)} {given}"
+        ways.append(rules.set(f"tool-{number}", body))
+    ways.append(f"{_quoted(answer)} rest")
+    return rules.text(f"{_quoted(thought)} line ({' | '.join(ways)})")
+
+
 def schema_grammar(schema: Schema) -> str:
     """A grammar of compact JSON of this schema; what it cannot express is let pass as any JSON."""
     rules = _Rules()

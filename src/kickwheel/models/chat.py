@@ -25,6 +25,8 @@ class ChatRequest:
     """The answer must be JSON of this schema."""
     labels: tuple[str, ...] = ()
     """The answer must be one of these, word for word."""
+    grammar: str | None = None
+    """GBNF that the answer must follow, where the engine takes one; others are not told of it."""
     temperature: float | None = None
     """`None`: the model's own default; 0 for greedy."""
     top_p: float | None = None

@@ -5,10 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.agents.desk import answer, desk, events, last
+from tests.models import tiny
 
 from kickwheel.agents import Called, Finished, Returned, Text, transcript
 from kickwheel.agents.kinds.react import React
 from kickwheel.agents.transcript import Act, Say, Unread
+from kickwheel.app import open_app
 from kickwheel.core.errors import ModelError
 from kickwheel.models.chat import ChatRequest, complete
 from kickwheel.records import Message, ToolCall, ToolSpec
@@ -120,6 +122,30 @@ async def test_a_model_without_tool_calls_calls_the_tools_of_the_client(tmp_path
     assert [m["content"] for m in server.asked[1][1]["messages"][1:]] == [
         *("Lamp on", "Action: lamp\nInput: {}", "Observation: on")
     ]
+
+
+async def test_a_real_engine_is_held_to_steps_whatever_its_model_would_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KICKWHEEL_HOME", str(tmp_path / "home"))
+    tiny.write_base(tmp_path / "tiny.gguf")
+    (tmp_path / "app.yml").write_text("models: {m: {kind: local, base: tiny.gguf}}\n")
+    question = (Message(role="user", content="?"),)
+    async with open_app(tmp_path) as app:
+        for seed in range(2):
+            request = ChatRequest(
+                messages=question,
+                grammar=transcript.grammar(TOOLS),
+                stop=(transcript.STOP,),
+                temperature=1.5,
+                seed=seed,
+                max_tokens=200,
+            )
+            told = await complete(app.model("m"), request)
+            text = told.message.content or ""
+            assert text.startswith("Thought: ")
+            if told.finish_reason == "stop":
+                assert not isinstance(transcript.read(text, TOOLS), Unread)
 
 
 def test_the_prompt_must_list_the_tools() -> None:

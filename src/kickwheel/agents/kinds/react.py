@@ -5,7 +5,7 @@
          └────────────────────────────────────────────────────────────┘
 
 The tools stand in the prompt, a line each. A stop sequence keeps the model from writing the
-observation itself. What cannot be read as a step, or not be called, is told to the model; after the
+observation itself, and engines that take a grammar let nothing but a step pass. What cannot be read as a step, or not be called, is told to the model; after the
 second time in a row the run ends with an error.
 
 Source: Yao et al. (2022), ReAct.
@@ -150,6 +150,7 @@ class Reacting(Worker):
             tools=(),
             tool_choice="auto",
             json_schema=None,
+            grammar=transcript.grammar(offered),
             max_tokens=min(limits, default=None),
             stop=(*run.asked.stop, transcript.STOP),
         )

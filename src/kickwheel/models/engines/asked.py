@@ -96,6 +96,8 @@ class Asked:
         if self.tools:
             parallel = request.extra.get("parallel_tool_calls") is True
             return calls.tools_grammar(self.tools, parallel=parallel)
+        if request.grammar is not None:
+            return request.grammar
         if request.labels:
             return calls.labels_grammar(request.labels)
         if request.json_schema is not None:

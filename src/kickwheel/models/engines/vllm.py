@@ -254,6 +254,8 @@ class ChatModel(RemoteModel):
         if request.constrained and (not request.tools or request.tool_choice == "none"):
             if request.labels:
                 body["structured_outputs"] = {"choice": list(request.labels)}
+            elif request.grammar is not None:
+                body["structured_outputs"] = {"grammar": request.grammar}
             elif request.json_schema is not None:
                 body["structured_outputs"] = {"json": request.json_schema}
         return body, None
