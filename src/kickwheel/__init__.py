@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kickwheel.agents.ask import Answered
-    from kickwheel.app import App, check_app, open_app, run, schema
+    from kickwheel.app import (
+        App,
+        answer,
+        cancel,
+        check_app,
+        open_app,
+        resume,
+        run,
+        runs,
+        schema,
+        show,
+    )
     from kickwheel.core.errors import KickwheelError
     from kickwheel.core.plugins import Context, Part
     from kickwheel.flywheel.promotion import promote, rollback
@@ -26,6 +37,8 @@ _HOMES = {
     "KickwheelError": "kickwheel.core.errors",
     "Part": "kickwheel.core.plugins",
     "Turned": "kickwheel.flywheel.turn",
+    "answer": "kickwheel.app",
+    "cancel": "kickwheel.app",
     "check_app": "kickwheel.app",
     "curate": "kickwheel.flywheel.turn",
     "evaluate": "kickwheel.flywheel.turn",
@@ -36,8 +49,11 @@ _HOMES = {
     "promote": "kickwheel.flywheel.promotion",
     "pull": "kickwheel.models.catalog",
     "rollback": "kickwheel.flywheel.promotion",
+    "resume": "kickwheel.app",
     "run": "kickwheel.app",
+    "runs": "kickwheel.app",
     "schema": "kickwheel.app",
+    "show": "kickwheel.app",
     "snapshot": "kickwheel.flywheel.turn",
     "tune": "kickwheel.flywheel.turn",
     "turn": "kickwheel.flywheel.turn",
@@ -51,6 +67,8 @@ __all__ = [
     "KickwheelError",
     "Part",
     "Turned",
+    "answer",
+    "cancel",
     "check_app",
     "curate",
     "evaluate",
@@ -60,9 +78,12 @@ __all__ = [
     "open_app",
     "promote",
     "pull",
+    "resume",
     "rollback",
     "run",
+    "runs",
     "schema",
+    "show",
     "snapshot",
     "tune",
     "turn",

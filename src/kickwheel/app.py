@@ -8,23 +8,31 @@ import asyncio
 import sys
 from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel
 
 from kickwheel.agents.ask import Answered, ask
-from kickwheel.agents.events import Event
+from kickwheel.agents.caller import Caller, acting_for
+from kickwheel.agents.events import Event, Finished
+from kickwheel.agents.keeper import Keeper
+from kickwheel.agents.memory import Memory, Together
+from kickwheel.agents.preview import first
+from kickwheel.agents.work import AgentPart, Worker
 from kickwheel.appfile import AppFile, Flywheel, check_loop
+from kickwheel.core import redact
 from kickwheel.core.config import Document, check, read_yaml
 from kickwheel.core.errors import ConfigError, KickwheelError, Mistake, UsageError
 from kickwheel.core.files import home
+from kickwheel.core.journal import KeptRun, Question, RunState
 from kickwheel.core.plugins import Context, Name, Part, kinds, load, nearest
 from kickwheel.core.store import Store, open_store
 from kickwheel.core.store.files import verify
-from kickwheel.models.chat import Model
-from kickwheel.records import Message
+from kickwheel.models.chat import ChatRequest, Model
+from kickwheel.models.sent import Sent, sent
+from kickwheel.records import Message, wire
 from kickwheel.trace.record import Recorder
 from kickwheel.trace.store import Traces
 
@@ -87,6 +95,8 @@ class App:
     traces: Traces
     recorder: Recorder
     live: dict[tuple[str, str], Any] = field(default_factory=dict)
+    keeper: Keeper = field(init=False)
+    """Keeps the runs of agents, so that they survive the program."""
 
     def model(self, name: str) -> Model:
         """The open model or agent of that name: both answer in the same way.
@@ -173,13 +183,14 @@ def check_app(path: Path) -> Plan:
 
 @asynccontextmanager
 async def open_app(
-    path: Path | Plan, *, only: Collection[str] | None = None
+    path: Path | Plan, *, only: Collection[str] | None = None, dry: bool = False
 ) -> AsyncGenerator[App]:
     """The app, open.
 
     Args:
         path: the file, its folder, or what `check_app` made of it.
         only: names of the models and agents that are wanted; what they need is opened too.
+        dry: whether no model is going to be asked, so that no engine needs to start.
     Raises:
         ConfigError: the file has mistakes.
         KickwheelError: a part does not open; the text names it.
@@ -192,7 +203,7 @@ async def open_app(
         app = App(plan, store, traces, recorder)
         share = _sharing(stack)
         for shelf, name in _order(plan, only):
-            context = Context(name, plan.folder, store, app.live, share=share)
+            context = Context(name, plan.folder, store, app.live, share=share, dry=dry)
             try:
                 app.live[shelf, name] = await stack.enter_async_context(
                     plan.parts[shelf, name].open(context)
@@ -200,7 +211,123 @@ async def open_app(
             except KickwheelError as error:
                 error.add_note(f"while opening {shelf}.{name} of {plan.file}")
                 raise
+        app.keeper = await stack.enter_async_context(Keeper(store))
+        for (shelf, name), live in app.live.items():
+            if isinstance(live, Worker):
+                live.keeper = app.keeper
+                live.memory = _memory(app, plan.parts[shelf, name])
         yield app
+
+
+def _memory(app: App, part: Part) -> Memory | None:
+    """What an agent remembers, as its loop uses it."""
+    named = part.memory if isinstance(part, AgentPart) else ()
+    memories = [app.live["memory", name] for name in named]
+    return memories[0] if len(memories) == 1 else Together(memories) if memories else None
+
+
+async def resumed(app: App, run: KeptRun) -> Finished:
+    """Goes on with an agent's run that another program left, or that waited for a person.
+
+    Raises:
+        UsageError: the app has no such agent any more.
+    """
+    agent = app.live.get(("agents", run.agent))
+    if not isinstance(agent, Worker):
+        raise UsageError(f'run {run.id} belongs to an agent "{run.agent}" that is not in this app')
+    asked = wire.from_bytes(run.asked, ChatRequest)
+    who = Caller(user=run.asker, tenant=run.tenant, run=run.id)
+    with acting_for(who), app.recorder.trace(agent.name, agent.name):
+        async for event in agent.run(asked.messages, asked):
+            if isinstance(event, Finished):
+                return event
+    raise AssertionError("the last event of an agent is Finished")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How a run of an agent stands."""
+
+    id: str
+    agent: str
+    state: RunState
+    questions: tuple[Question, ...] = ()
+    """What persons are asked before it goes on."""
+    answer: str = ""
+    """Of a run that is done."""
+    error: str | None = None
+    """Why it failed."""
+    created: float = 0.0
+    """Unix time, seconds, here and below."""
+    updated: float = 0.0
+
+
+def standing(store: Store, run: KeptRun) -> Standing:
+    """How the run stands."""
+    done = wire.from_bytes(run.result, Finished) if run.result else None
+    return Standing(
+        id=run.id,
+        agent=run.agent,
+        state=run.state,
+        questions=tuple(store.runs.questions(run.id)) if run.state == "waiting" else (),
+        answer=(done.answer.content or "") if done else "",
+        error=run.error,
+        created=run.created,
+        updated=run.updated,
+    )
+
+
+def runs(app: Path, *, limit: int = 50) -> list[Standing]:
+    """The runs of an app's agents in which something happened last, newest first."""
+    plan = check_app(app)
+    with open_store(plan.store, plan.database) as store:
+        return [standing(store, run) for run in store.runs.recent(limit)]
+
+
+def answer(app: Path, run: str, text: str, *, question: str = "") -> Standing:
+    """Gives a person's answer to a run that waits for it, and goes on with the run.
+
+    Args:
+        run: its id, or how the only one begins.
+        question: the path of what is answered, where the run asks several things.
+    Raises:
+        UsageError: there is no such run, it asks nothing, or this is none of the choices.
+    """
+    return asyncio.run(_gone_on(app, run, text, question))
+
+
+def resume(app: Path, run: str) -> Standing:
+    """Goes on with a run that its program left, that failed, or that was cancelled.
+
+    Raises:
+        UsageError: there is no such run.
+    """
+    return asyncio.run(_gone_on(app, run))
+
+
+def cancel(app: Path, run: str) -> Standing:
+    """Ends a run, wherever it goes on.
+
+    Raises:
+        UsageError: there is no such run, or it has ended.
+    """
+    plan = check_app(app)
+    with open_store(plan.store, plan.database) as store:
+        found = store.runs.named(run)
+        if not store.runs.cancel(found.id):
+            raise UsageError(f"run {found.id} has ended already: {found.state}")
+        return standing(store, store.runs.named(found.id))
+
+
+async def _gone_on(app: Path, run: str, text: str = "", question: str = "") -> Standing:
+    plan = check_app(app)
+    with open_store(plan.store, plan.database) as store:
+        found = store.runs.named(run)
+        if text:
+            store.runs.answer(found.id, text, question)
+    async with open_app(plan, only=[found.agent]) as opened:
+        await resumed(opened, found)
+        return standing(opened.store, opened.store.runs.named(found.id))
 
 
 def run(
@@ -208,6 +335,7 @@ def run(
     question: str,
     *,
     name: str | None = None,
+    key: str = "",
     on_event: Callable[[Event], None] = lambda event: None,
 ) -> Answered:
     """What an agent or model of the app answers to one question.
@@ -215,6 +343,8 @@ def run(
     Args:
         app: the app file, its folder, or a snapshot.
         name: of the agent or model; by default the app's own.
+        key: asked again under the same key, an agent goes on where it was, or gives the same
+            answer again.
         on_event: told what happens as it happens.
     Raises:
         UsageError: the question is empty.
@@ -228,9 +358,33 @@ def run(
         wanted = name or default(plan)
         async with open_app(plan, only=[wanted]) as opened:
             messages = [Message(role="user", content=question)]
-            return await ask(opened.model(wanted), messages, opened.recorder, on_event=on_event)
+            with acting_for(Caller(key=key)):
+                return await ask(opened.model(wanted), messages, opened.recorder, on_event=on_event)
 
     return asyncio.run(asked())
+
+
+def show(app: Path, question: str, *, name: str | None = None) -> Sent:
+    """The request that would be sent first for a question, exactly as it would be; no model is
+    asked, and no engine started. Only keys, tokens and passwords in it are hidden.
+
+    Args:
+        app: the app file, its folder, or a snapshot.
+        name: of the agent or model; by default the app's own.
+    Raises:
+        UsageError: the agent answers without a model, or would do something with effects before.
+        KickwheelError: the app does not open.
+    """
+
+    async def looked() -> Sent:
+        plan = check_app(app)
+        wanted = name or default(plan)
+        async with open_app(plan, only=[wanted], dry=True) as opened:
+            messages = [Message(role="user", content=question)]
+            found = sent(*await first(opened.model(wanted), messages))
+            return replace(found, url=redact.secrets(found.url), body=redact.secrets(found.body))
+
+    return asyncio.run(looked())
 
 
 def schema() -> dict[str, Any]:

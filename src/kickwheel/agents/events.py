@@ -86,7 +86,9 @@ class Finished:
     steps: int
     """Model calls that were made."""
     note: str = ""
-    """Where a budget was used up: which, and what to do."""
+    """Where a budget was used up: which, and what to do; for `waiting`: what is asked."""
+    run: str = ""
+    """For `waiting`: id of the run, by which it is answered."""
 
 
 Event = Text | Called | Returned | Chosen | Asked | Finished
@@ -174,6 +176,8 @@ async def deltas(events: AsyncGenerator[Event], name: str) -> AsyncGenerator[Del
                 case Finished():
                     if event.why in SPENT and not said:
                         raise ModelError(f"{name} {event.note}", status=504)
+                    if event.why == "waiting":
+                        raise ModelError(event.note, status=504, again=False)
                     for index, call in enumerate(event.answer.tool_calls):
                         yield CallDelta(index, call.arguments, call.id, call.name)
                     yield Done(_REASONS[event.why], event.usage, name)

@@ -13,7 +13,12 @@ VERBS = {
     "init": "Make a project around a blueprint or around traffic of your own.",
     "check": "Tell all mistakes of an app file at once.",
     "run": "Ask an agent or model one question.",
+    "show": "Print the exact request that a question would first send.",
     "chat": "Talk with an agent or model.",
+    "runs": "List the runs of agents: how they stand, and what they ask.",
+    "answer": "Answer what a run asks a person, and go on with it.",
+    "resume": "Go on with a run that its program left.",
+    "cancel": "End a run.",
     "serve": "Answer over the OpenAI protocol.",
     "pull": "Get a base model, checked and kept for offline use.",
     "import": "Land traffic from a file as traces.",
@@ -97,4 +102,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _module(verb: str) -> str:
-    return "import_" if verb == "import" else verb
+    return f"{verb}_" if verb in ("import", "show") else verb

@@ -11,8 +11,9 @@ from kickwheel.cli.show import json_option, show_json
 @click.argument("app", type=click.Path(exists=True, path_type=Path))
 @click.argument("words", metavar="QUESTION", nargs=-1, required=True)
 @click.option("--as", "name", help="Agent or model to ask; by default the app's own.")
+@click.option("--key", default="", help="Asked again under the same key, it goes on where it was.")
 @json_option
-def command(app: Path, words: tuple[str, ...], name: str | None, as_json: bool) -> None:
+def command(app: Path, words: tuple[str, ...], name: str | None, key: str, as_json: bool) -> None:
     """Ask an agent or model of APP one QUESTION; shows each call and the answer."""
     from kickwheel.app import run
     from kickwheel.cli.talk import figures, show
@@ -23,6 +24,6 @@ def command(app: Path, words: tuple[str, ...], name: str | None, as_json: bool) 
             f'the question has {len(words)} words: quote it: kickwheel run {app} "{question}"'
         )
     if as_json:
-        show_json(run(app, question, name=name))
+        show_json(run(app, question, name=name, key=key))
     else:
-        click.echo(figures(run(app, question, name=name, on_event=show)))
+        click.echo(figures(run(app, question, name=name, key=key, on_event=show)))

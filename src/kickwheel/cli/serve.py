@@ -1,6 +1,7 @@
 """`kickwheel serve`"""
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 import click
@@ -18,7 +19,7 @@ def command(app: Path, host: str | None, port: int | None) -> None:
     With KICKWHEEL_API_KEY set (or serve.auth.key in the file) every route but health wants that
     key; without one only this machine is answered.
     """
-    from kickwheel.app import check_app, open_app
+    from kickwheel.app import check_app, open_app, resumed
     from kickwheel.serve.opened import opened
     from kickwheel.serve.server import Front, loop_factory, serve
     from kickwheel.serve.worker import Runner
@@ -42,7 +43,9 @@ def command(app: Path, host: str | None, port: int | None) -> None:
                 live.recorder,
                 keys=[key] if key else [],
                 runner=runner,
+                keeper=live.keeper,
             )
+            await live.keeper.resume(partial(resumed, live))
             await serve(
                 front,
                 host or plan.config.serve.host,

@@ -3,7 +3,9 @@
 import click
 
 from kickwheel.agents.ask import Answered
-from kickwheel.agents.events import Called, Event, Finished, Returned, Text
+from kickwheel.agents.events import Asked, Called, Chosen, Event, Finished, Returned, Text
+from kickwheel.app import Standing
+from kickwheel.cli.show import show_json
 
 
 def show(event: Event) -> None:
@@ -15,6 +17,13 @@ def show(event: Event) -> None:
             click.echo(click.style(f"→ {call.name} {call.arguments}", fg="cyan"))
         case Returned(text=text, state=state) if state != "done":
             click.echo(click.style(f"← {text}", fg="red"))
+        case Chosen(agent):
+            click.echo(click.style(f"⇒ {agent}", fg="cyan"))
+        case Asked(question, choices):
+            may = f" ({' / '.join(choices)})" if choices else ""
+            click.echo(click.style(f"? {question}{may}", fg="yellow"))
+        case Finished(why="waiting", run=run):
+            click.echo(f'It waits for a person: kickwheel answer {run[:12]} "…"')
         case Finished(answer=answer, note=note):
             for call in answer.tool_calls:
                 click.echo(click.style(f"→ {call.name} {call.arguments}", fg="cyan"))
@@ -28,3 +37,17 @@ def figures(answered: Answered) -> str:
         f"trace {answered.trace[:12]}",
         dim=True,
     )
+
+
+def show_standing(run: Standing, as_json: bool) -> None:
+    """How a run stands, for people or programs."""
+    if as_json:
+        show_json(run)
+        return
+    for question in run.questions:
+        may = f" ({' / '.join(question.choices)})" if question.choices else ""
+        click.echo(click.style(f"? {question.text}{may}", fg="yellow"))
+    if run.questions:
+        click.echo(f'It waits for a person: kickwheel answer {run.id[:12]} "…"')
+    else:
+        click.echo(run.answer or run.error or f"run {run.id[:12]}: {run.state}")

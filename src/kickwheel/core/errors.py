@@ -88,11 +88,20 @@ class EngineError(KickwheelError):
 class ModelError(KickwheelError):
     """A model did not answer."""
 
-    def __init__(self, text: str, *, status: int = 502, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self,
+        text: str,
+        *,
+        status: int = 502,
+        retry_after_s: float | None = None,
+        again: bool = True,
+    ) -> None:
         super().__init__(text)
         self.status = status
         """HTTP status that says the same: 400, 401, 404, 429, 502, 504."""
         self.retry_after_s = retry_after_s
+        self.again = again
+        """Whether the same request may help later, as far as the status says so."""
 
 
 class ToolError(KickwheelError):

@@ -23,6 +23,10 @@ class Caller:
     """Whose data may be seen and shared; empty where there is only one."""
     token: SecretStr | None = None
     """The caller's own bearer token, to be passed on to services that know it."""
+    key: str = ""
+    """The caller's own name for this question: asked again under it, they get the same answer."""
+    run: str = ""
+    """Id of the kept run that this is, where one is gone on with."""
 
 
 NOBODY = Caller()

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from kickwheel.core.errors import UsageError
+from kickwheel.models.caller import NOBODY, Caller
 from kickwheel.serve.errors import Refused
 
 OPEN = frozenset({"/v1/health/live", "/v1/health/ready"})
@@ -35,21 +36,25 @@ class Keys:
     def __bool__(self) -> bool:
         return bool(self._digests)
 
-    def admit(self, scope: Any) -> None:
-        """Returns if the request may come in.
+    def admit(self, scope: Any) -> Caller:
+        """Who asks, if the request may come in.
 
         Raises:
             Refused: it may not, 401 or 403.
         """
         if scope["path"] in OPEN:
-            return
+            return NOBODY
         headers = dict(scope["headers"])
+        user = ""
         if self._digests:
-            self._check(headers.get(b"authorization", b""))
+            user = self._check(headers.get(b"authorization", b""))
         else:
             _check_origin(headers)
+        key = headers.get(b"idempotency-key", b"").decode("latin-1").strip()
+        return Caller(user=user, key=key) if user or key else NOBODY
 
-    def _check(self, header: bytes) -> None:
+    def _check(self, header: bytes) -> str:
+        """The name of whoever has this key: the beginning of its digest."""
         scheme, _, key = header.partition(b" ")
         if scheme.lower() != b"bearer" or not key.strip():
             raise Refused(
@@ -61,6 +66,7 @@ class Keys:
         # Every digest is looked at, so that time tells nothing of which is near.
         if not sum(hmac.compare_digest(found, digest) for digest in self._digests):
             raise Refused(401, "This API key is not known here.", code="invalid_api_key")
+        return f"key-{found.hex()[:12]}"
 
 
 def check_host(host: str, keys: Keys) -> None:

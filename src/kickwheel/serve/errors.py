@@ -44,8 +44,11 @@ class Refused(Exception):
         param: str | None = None,
         code: str | None = None,
         retry_after_s: float | None = None,
+        again: bool = True,
     ) -> None:
         super().__init__(message)
+        self.again = again
+        """Whether a client may send the same once more, as far as the status says so."""
         self.status = status
         self.message = message
         self.param = param
@@ -70,6 +73,8 @@ class Refused(Exception):
 
     def headers(self) -> Mapping[str, str]:
         """Further headers of the answer."""
+        if not self.again:
+            return {"x-should-retry": "false"}
         if self.retry_after_s is None:
             return {}
         return {
@@ -99,7 +104,7 @@ def refusal(error: Exception, request_id: str) -> Refused:
         return error
     if isinstance(error, ModelError):
         status = error.status if 400 <= error.status < 600 else 502
-        return Refused(status, str(error), retry_after_s=error.retry_after_s)
+        return Refused(status, str(error), retry_after_s=error.retry_after_s, again=error.again)
     if isinstance(error, TimeoutError):
         return Refused(504, "The model did not answer in time.")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):

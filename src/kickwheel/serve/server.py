@@ -23,8 +23,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from kickwheel.agents.keeper import Keeper
 from kickwheel.core.errors import KickwheelError, UsageError
 from kickwheel.core.store import Store
+from kickwheel.models.caller import acting_for
 from kickwheel.serve.auth import Keys, check_host
 from kickwheel.serve.contracts import contract_routes
 from kickwheel.serve.errors import Refused, refusal
@@ -34,6 +36,7 @@ from kickwheel.serve.house import House
 from kickwheel.serve.job import Jobs
 from kickwheel.serve.jobs import job_routes
 from kickwheel.serve.openai import PATH, Chat, Receive, Send, model_routes
+from kickwheel.serve.runs import run_routes
 from kickwheel.serve.traces import ANSWER_ID, trace_routes
 from kickwheel.serve.worker import Runner, Worker
 from kickwheel.trace.record import Recorder
@@ -57,6 +60,7 @@ class Front:
         *,
         keys: Iterable[str] = (),
         runner: Runner | None = None,
+        keeper: Keeper | None = None,
         body_bytes: int = BODY_BYTES,
         file_bytes: int = FILE_BYTES,
     ) -> None:
@@ -64,6 +68,7 @@ class Front:
         Args:
             keys: API keys, of which one must be shown; as they are, or `sha256:` and the digest.
             runner: what does fine-tuning jobs; without one they fail with a clear error.
+            keeper: keeps the runs of the house's agents; without one there are no /v1/runs.
             body_bytes: most that a body may hold; `file_bytes` for uploads.
         """
         self.keys = Keys(keys)
@@ -80,6 +85,7 @@ class Front:
                 *file_routes(files),
                 *job_routes(house, files, jobs, self._worker),
                 *trace_routes(traces, recorder),
+                *(run_routes(store, keeper) if keeper is not None else ()),
             ],
             exception_handlers={
                 Refused: _refuse,
@@ -114,7 +120,7 @@ class Front:
             await send(message)
 
         try:
-            self.keys.admit(scope)
+            who = self.keys.admit(scope)
             limited = self._limited(scope, receive)
             if not hot:
                 await self._rest(scope, limited, send_named)
@@ -122,7 +128,8 @@ class Front:
             if scope["method"] != "POST":
                 raise Refused(405, f"{PATH} wants POST, not {scope['method']}")
             body = await _body(limited)
-            await self._chat(body, receive, send_named, identity, trace)
+            with acting_for(who):
+                await self._chat(body, receive, send_named, identity, trace)
         except _Gone:
             return
         except Exception as error:

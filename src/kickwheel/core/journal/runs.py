@@ -118,6 +118,30 @@ class Runs:
         )
         return [Open(_run(found[:-1]), found[-1]) for found in rows]
 
+    def named(self, identity: str) -> KeptRun:
+        """The run of this id, or the only one whose id begins so.
+
+        Raises:
+            UsageError: there is none, or several begin so.
+        """
+        wanted = identity.strip()
+        rows = self._database.read(
+            f"SELECT {_RUN} FROM run WHERE id >= ? AND id < ? ORDER BY id LIMIT 2",
+            (wanted, wanted + "~"),
+        )
+        if not wanted or not rows:
+            raise UsageError(f'no run "{identity}" in this store')
+        if len(rows) > 1 and rows[0][0] != wanted:
+            raise UsageError(f'several runs begin with "{identity}". Give more of the id.')
+        return _run(rows[0])
+
+    def recent(self, limit: int = 50) -> list[KeptRun]:
+        """The runs in which something happened last, newest first."""
+        rows = self._database.read(
+            f"SELECT {_RUN} FROM run ORDER BY updated DESC, id LIMIT ?", (limit,)
+        )
+        return [_run(found) for found in rows]
+
     def questions(self, run: str | None = None) -> list[Question]:
         """What persons have not answered yet, oldest first.
 

@@ -1,0 +1,92 @@
+"""/v1/runs: how agents' runs stand, a person's answer to one that waits, and its end."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from kickwheel.agents.keeper import Keeper
+from kickwheel.app import standing
+from kickwheel.core.errors import UsageError
+from kickwheel.core.journal import KeptRun
+from kickwheel.core.store import Store
+from kickwheel.serve.errors import Refused, invalid
+
+MOST = 200
+"""Runs in one list at most."""
+
+
+class AnswerBody(BaseModel):
+    """What a person answers."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    answer: str
+    """One of the choices, where there are any."""
+    question: str = ""
+    """The path of what is answered, where the run asks several things."""
+
+
+def run_routes(store: Store, keeper: Keeper) -> list[Route]:
+    """The routes of runs."""
+
+    def found(identity: str) -> KeptRun:
+        try:
+            return store.runs.named(identity)
+        except UsageError as error:
+            raise Refused(404, str(error), param="id", code="run_not_found") from error
+
+    def shown(run: KeptRun) -> dict[str, Any]:
+        now = standing(store, run)
+        return {
+            "id": now.id,
+            "object": "run",
+            "agent": now.agent,
+            "status": now.state,
+            "questions": [
+                {"path": q.path, "text": q.text, "choices": list(q.choices)} for q in now.questions
+            ],
+            "answer": now.answer or None,
+            "error": now.error,
+            "created_at": int(now.created),
+            "updated_at": int(now.updated),
+        }
+
+    def listed(limit: int) -> list[dict[str, Any]]:
+        return [shown(run) for run in store.runs.recent(limit)]
+
+    async def all_of_them(request: Request) -> JSONResponse:
+        asked = request.query_params.get("limit", "20")
+        if not asked.isdigit() or not 0 < int(asked) <= MOST:
+            raise Refused(400, f"limit must be 1 to {MOST}", param="limit")
+        data = await run_in_threadpool(listed, int(asked))
+        return JSONResponse({"object": "list", "data": data})
+
+    async def one(request: Request) -> JSONResponse:
+        identity = request.path_params["identity"]
+        return JSONResponse(await run_in_threadpool(lambda: shown(found(identity))))
+
+    async def answer(request: Request) -> JSONResponse:
+        run = await run_in_threadpool(found, request.path_params["identity"])
+        try:
+            said = AnswerBody.model_validate_json(await request.body())
+        except ValidationError as error:
+            raise invalid(error) from error
+        await keeper.answer(run.id, said.answer, said.question)
+        return JSONResponse(await run_in_threadpool(lambda: shown(found(run.id))))
+
+    async def cancel(request: Request) -> JSONResponse:
+        run = await run_in_threadpool(found, request.path_params["identity"])
+        if not await keeper.cancel(run.id):
+            raise Refused(409, f"run {run.id} has ended already: {run.state}", code="run_ended")
+        return JSONResponse(await run_in_threadpool(lambda: shown(found(run.id))))
+
+    return [
+        Route("/v1/runs", all_of_them),
+        Route("/v1/runs/{identity}", one),
+        Route("/v1/runs/{identity}/answer", answer, methods=["POST"]),
+        Route("/v1/runs/{identity}/cancel", cancel, methods=["POST"]),
+    ]
