@@ -9,10 +9,11 @@ from kickwheel.app import App, open_app
 
 
 @asynccontextmanager
-async def opened(folder: Path, models: str) -> AsyncGenerator[App]:
-    """The app whose models these lines of YAML describe."""
+async def opened(folder: Path, models: str, store: str | None = None) -> AsyncGenerator[App]:
+    """The app whose models these lines of YAML describe; its store by default a folder."""
     lines = "".join(f"  {line}\n" for line in models.strip().splitlines())
-    (folder / "app.yml").write_text(f"models:\n{lines}", encoding="utf-8")
+    where = f"store: '{store}'\n" if store else ""
+    (folder / "app.yml").write_text(f"{where}models:\n{lines}", encoding="utf-8")
     async with open_app(folder) as app:
         yield app
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from kickwheel.core.errors import ConfigError, ModelError, UsageError
+from kickwheel.core.errors import ConfigError, ModelError, StoreError, UsageError
 from kickwheel.models import observed
 from kickwheel.models.caller import Caller, acting_for
 from kickwheel.models.chat import ChatRequest, Model, TextDelta, Usage, complete
@@ -45,10 +45,12 @@ async def test_what_is_used_up_is_refused_and_told_with_when_it_starts_again(
     assert len(first.asked) == 2
 
 
-async def test_each_user_and_each_key_has_a_budget_of_its_own(tmp_path: Path) -> None:
+async def test_each_user_and_each_key_has_a_budget_of_its_own(
+    tmp_path: Path, database: str | None
+) -> None:
     first = Script(says("Me."))
     both = "{kind: budget, model: first, user: {tokens: 12}, key: {tokens: 24}}"
-    async with opened(tmp_path, yaml(first=first) + f"metered: {both}") as app:
+    async with opened(tmp_path, yaml(first=first) + f"metered: {both}", database) as app:
         model = app.model("metered")
         for who in ("anna", "ben"):
             with acting_for(Caller(user=who, token=SecretStr("k-1"))):
@@ -61,13 +63,13 @@ async def test_each_user_and_each_key_has_a_budget_of_its_own(tmp_path: Path) ->
             await complete(model, ASKED)
 
 
-async def test_what_was_used_survives_a_restart(tmp_path: Path) -> None:
+async def test_what_was_used_survives_a_restart(tmp_path: Path, database: str | None) -> None:
     first = Script(says("Me."))
     lines = yaml(first=first) + "metered: {kind: budget, model: first, user: {tokens: 12}}"
-    async with opened(tmp_path, lines) as app:
+    async with opened(tmp_path, lines, database) as app:
         with acting_for(ANNA):
             await complete(app.model("metered"), ASKED)
-    async with opened(tmp_path, lines) as app:
+    async with opened(tmp_path, lines, database) as app:
         with acting_for(ANNA):
             await refused(app.model("metered"))
         with acting_for(BEN):
@@ -90,12 +92,12 @@ async def test_another_window_starts_with_nothing_used(
         await complete(model, ASKED)
 
 
-async def test_money_is_counted_by_the_models_prices(tmp_path: Path) -> None:
+async def test_money_is_counted_by_the_models_prices(tmp_path: Path, database: str | None) -> None:
     used = Usage(prompt_tokens=1000, output_tokens=100)
     # By hand: 1000 at 1 $ and 100 at 10 $ for a million are 0.002 $.
     first = Script(says("Me.", usage=used), prices=Prices(input=1, output=10))
     lines = "metered: {kind: budget, model: first, total: {cost_usd: 0.004}}"
-    async with opened(tmp_path, yaml(first=first) + lines) as app:
+    async with opened(tmp_path, yaml(first=first) + lines, database) as app:
         model = app.model("metered")
         await complete(model, ASKED)
         await complete(model, ASKED)
@@ -176,3 +178,19 @@ async def test_the_store_names_nobody_and_the_trace_tells_the_refusal(tmp_path: 
         noted = attributes(app)
     assert re.fullmatch(r"user [0-9a-f]{16}", rows[0][0])
     assert noted[1][genai.DECISIONS] == ["budget: refused, of this user, 12 of 12 tokens are used"]
+
+
+async def test_a_store_that_cannot_be_written_does_not_take_an_answer_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = Script(says("Me."))
+    lines = "full: {kind: budget, model: first, total: {tokens: 100}}"
+    async with opened(tmp_path, yaml(first=first) + lines) as app:
+
+        def full(work: object, *, sync: bool = False) -> None:
+            raise StoreError("the disk is full")
+
+        monkeypatch.setattr(app.store.database, "write", full)
+        assert (await complete(app.model("full"), ASKED)).message.content == "Me."
+        monkeypatch.undo()
+    assert "the disk is full" in caplog.text

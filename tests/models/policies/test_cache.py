@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kickwheel.core.errors import ModelError
+from kickwheel.core.errors import ModelError, StoreError
 from kickwheel.models import observed
 from kickwheel.models.caller import Caller, acting_for
 from kickwheel.models.chat import CallDelta, ChatRequest, Done, Usage, complete
@@ -22,10 +22,12 @@ def asked(text: str, **options: float) -> ChatRequest:
     return ChatRequest(messages=(Message(role="user", content=text),), **options)  # type: ignore[arg-type]
 
 
-async def test_what_was_asked_before_is_not_asked_again_nor_after_a_restart(tmp_path: Path) -> None:
+async def test_what_was_asked_before_is_not_asked_again_nor_after_a_restart(
+    tmp_path: Path, database: str | None
+) -> None:
     first = Script(says("I ", "do.", model="m-1"))
     for _ in range(2):
-        async with opened(tmp_path, yaml(first=first) + CACHED) as app:
+        async with opened(tmp_path, yaml(first=first) + CACHED, database) as app:
             model = app.model("cached")
             answers = [await complete(model, asked("Who?")) for _ in range(2)]
         assert {answer.message.content for answer in answers} == {"I do."}
@@ -102,13 +104,13 @@ async def test_answers_that_are_meant_to_vary_are_asked_for(tmp_path: Path) -> N
 
 
 async def test_it_is_bounded_in_size_and_age(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, database: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = Script(says("Me."))
     now = 1_000_000.0
     monkeypatch.setattr("kickwheel.models.policies.cache.time.time", lambda: now)
     lines = "cached: {kind: cache, model: first, entries: 3, max_age_s: 100}\n"
-    async with opened(tmp_path, yaml(first=first) + lines) as app:
+    async with opened(tmp_path, yaml(first=first) + lines, database) as app:
         model = app.model("cached")
         for i in range(10):
             now += 1
@@ -124,9 +126,10 @@ async def test_it_is_bounded_in_size_and_age(
 
 async def test_another_wording_is_the_same_question_where_that_is_asked_for(
     tmp_path: Path,
+    database: str | None,
 ) -> None:
     first = Script(says("By mail."))
-    async with opened(tmp_path, yaml(first=first) + NEAR) as app:
+    async with opened(tmp_path, yaml(first=first) + NEAR, database) as app:
         model = app.model("cached")
         await complete(model, asked("How can I reset my password?"))
         await complete(model, asked("How do I reset my password please?"))
@@ -182,3 +185,19 @@ async def test_hits_are_visible_in_the_trace(tmp_path: Path) -> None:
     assert (missed, same) == ("cache: miss", "cache: hit, the same words")
     assert near.startswith("cache: hit, cosine 0.")
     assert [one[genai.COST_USD] for one in noted[1:]] == [0.0, 0.0]
+
+
+async def test_a_store_that_cannot_be_written_does_not_take_an_answer_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = Script(says("Me."))
+    lines = "full: {kind: cache, model: first, max_age_s: 60}"
+    async with opened(tmp_path, yaml(first=first) + lines) as app:
+
+        def full(work: object, *, sync: bool = False) -> None:
+            raise StoreError("the disk is full")
+
+        monkeypatch.setattr(app.store.database, "write", full)
+        assert (await complete(app.model("full"), asked("Who?"))).message.content == "Me."
+        monkeypatch.undo()
+    assert "the disk is full" in caplog.text

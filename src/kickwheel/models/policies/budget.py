@@ -6,6 +6,7 @@ on. Requests under way are counted by an estimate until their answers tell.
 
 import asyncio
 import hashlib
+import logging
 import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
@@ -14,7 +15,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from kickwheel.core.errors import ModelError, UsageError
+from kickwheel.core.errors import ModelError, StoreError, UsageError
 from kickwheel.core.plugins import Context, Name, Part
 from kickwheel.core.store import Connection, Database
 from kickwheel.models import observed
@@ -22,6 +23,8 @@ from kickwheel.models.answer import BYTES_A_TOKEN
 from kickwheel.models.caller import caller
 from kickwheel.models.chat import ChatRequest, Collected, Delta, Model, Usage
 from kickwheel.models.policies.wrapped import Wrapped, decided, reading
+
+_log = logging.getLogger(__name__)
 
 
 class Limit(BaseModel):
@@ -189,9 +192,14 @@ class BudgetModel(Wrapped):
             )
             if limits:
                 # Shielded: what was used is counted, also where nobody waits for the answer.
-                await asyncio.shield(
-                    asyncio.to_thread(self._ledger.add, list(limits), since, spent)
-                )
+                await asyncio.shield(asyncio.to_thread(self._count, list(limits), since, spent))
+
+    def _count(self, whose: list[str], since: int, spent: Spent) -> None:
+        try:
+            self._ledger.add(whose, since, spent)
+        except StoreError as error:
+            # The answer was given; what it used is lost to the budget, and that is told.
+            _log.warning("%s: %d tokens were not counted. %s", self.name, spent.tokens, error)
 
     def _limits(self) -> Iterator[tuple[str, Limit]]:
         options, who = self._options, caller()

@@ -7,6 +7,7 @@ those alone are near in every embedding.
 """
 
 import asyncio
+import logging
 import re
 import time
 from collections.abc import AsyncGenerator
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from kickwheel.core import redact
-from kickwheel.core.errors import MissingExtra
+from kickwheel.core.errors import MissingExtra, StoreError
 from kickwheel.core.plugins import Context, Name, Part
 from kickwheel.core.store import Connection, Database
 from kickwheel.models import embedding
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 LONGEST = 64 << 10
 """Bytes of an answer that is kept at most."""
+_log = logging.getLogger(__name__)
 _FIXED = re.compile(
     r"\d+(?:[.,:/-]\d+)*|[^\W\d_]*n['’]t\b|[^\W\d_]+",
 )
@@ -221,7 +223,11 @@ class CachedModel(Wrapped):
             place = None
         scope, vector = (place[0], place[1].tobytes()) if place else (None, None)
         answered = Answered(message=message, finish_reason=done.finish_reason, model=done.model)
-        self._kept.add(key, scope, vector, answered)
+        try:
+            self._kept.add(key, scope, vector, answered)
+        except StoreError as error:
+            # The answer itself is whole: it is given, and asked for again next time.
+            _log.warning("%s: an answer was not kept. %s", self.name, error)
 
 
 def fixed(text: str) -> list[str]:
