@@ -1,17 +1,22 @@
 """The code on the pages about agents and tools runs, and their YAML is a valid app."""
 
+import json
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.agents.kinds import doing
 
-from kickwheel.agents import Called, Event, Finished, Returned, Text
+from kickwheel.agents import Called, Event, Finished, Returned, Text, planned, transcript
+from kickwheel.agents.ask import Answered
+from kickwheel.agents.stubs import stubs
+from kickwheel.agents.tools.monty import Function, run_program
 from kickwheel.agents.tools.python import from_function
 from kickwheel.app import check_app
 from kickwheel.models.chat import Usage
-from kickwheel.records import Message, ToolCall
+from kickwheel.records import Message, ToolCall, ToolSpec
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -62,7 +67,43 @@ def test_the_yaml_on_the_pages_is_a_valid_app(tmp_path: Path) -> None:
     assert len(check_app(tmp_path).parts) == 3
 
 
-@pytest.mark.parametrize("kind", ["README", "router", "graph", "handoff", "human"])
+PAGES = ["README", "router", "graph", "handoff", "human", "react", "code", "plan", "vote", "output"]
+
+
+@pytest.mark.parametrize("kind", PAGES)
 def test_the_app_on_the_page_is_valid(tmp_path: Path, kind: str) -> None:
     (tmp_path / "app.yml").write_text(block(f"agents/{kind}.md", "yaml"), encoding="utf-8")
     assert check_app(tmp_path).parts
+
+
+def test_the_step_on_the_page_is_read_as_a_call() -> None:
+    read = transcript.read(block("agents/react.md", "text"), [ToolSpec(name="weather")])
+    assert read == transcript.Act("I need the weather there.", "weather", '{"city": "Oslo"}')
+
+
+async def test_the_program_on_the_page_runs() -> None:
+    functions: dict[str, Function] = {"fare": doing.fare}
+    outcome = await run_program(block("agents/code.md", "python"), functions)
+    assert outcome.value == [16, ["Oslo", "Bern"]]
+    stub = stubs([from_function(doing.fare).spec])["fare"]
+    assert stub.text == block("agents/code.md", "text").rstrip()
+
+
+def test_the_plan_on_the_page_can_be_carried_out() -> None:
+    plan = json.loads(block("agents/plan.md", "json"))
+    tools = {"fare": from_function(doing.fare).spec, "hotels": ToolSpec(name="hotels")}
+    steps = [planned.step(entry) for entry in plan["steps"]]
+    assert list(planned.wrong(steps, tools, ())) == []
+    assert [sorted(step.needs) for step in steps] == [[], [], ["back", "there"]]
+
+
+def test_the_model_on_the_page_reads_the_answer() -> None:
+    answered = Answered(
+        answer='{"total": 12.5, "to": "Ann"}',
+        calls=(),
+        trace="",
+        prompt_tokens=1,
+        output_tokens=1,
+        seconds=0.1,
+    )
+    assert run("agents/output.md")["owed"](answered) == 12.5
