@@ -58,18 +58,19 @@ class Memory(Protocol):
 
 
 class Together:
-    """Several memories as one: those that add come first, a window last."""
+    """Several memories as one: what one of them cuts, the others may tell again."""
 
     window = True
 
     def __init__(self, memories: Sequence[Memory]) -> None:
-        self._memories = sorted(memories, key=lambda memory: memory.window)
+        self._adding = [memory for memory in memories if not memory.window]
+        self._windows = [memory for memory in memories if memory.window]
         self.name = ", ".join(memory.name for memory in memories)
 
     @property
     def tools(self) -> Toolbox:
         """The tools of all."""
-        return [tool for memory in self._memories for tool in memory.tools]
+        return [tool for memory in (*self._adding, *self._windows) for tool in memory.tools]
 
     async def before(
         self,
@@ -80,15 +81,33 @@ class Together:
         tools: Sequence[ToolSpec] = (),
     ) -> tuple[Message, ...]:
         """What the model is asked with after each has had its say; see `Memory.before`."""
-        sent = tuple(messages)
-        for memory in self._memories:
-            sent = await memory.before(sent, agent=agent, model=model, tools=tools)
-        return sent
+        sent = await self._cut(tuple(messages), agent, model, tools)
+        told = sent
+        for memory in self._adding:
+            told = await memory.before(told, agent=agent, model=model, tools=tools)
+        added = [message for message in told if is_recalled(message) and message not in sent]
+        if not added:
+            return sent
+        # They take room, so the window has the last word.
+        last = max(i for i, m in enumerate(messages) if m.role == "user")
+        whole = (*messages[:last], *added, *messages[last:])
+        return await self._cut(whole, agent, model, tools)
 
     async def after(self, messages: Sequence[Message], answer: Message, *, agent: str = "") -> None:
         """Each keeps what it finds worth keeping; see `Memory.after`."""
-        for memory in self._memories:
+        for memory in (*self._adding, *self._windows):
             await memory.after(messages, answer, agent=agent)
+
+    async def _cut(
+        self,
+        messages: tuple[Message, ...],
+        agent: str,
+        model: Model | None,
+        tools: Sequence[ToolSpec],
+    ) -> tuple[Message, ...]:
+        for window in self._windows:
+            messages = await window.before(messages, agent=agent, model=model, tools=tools)
+        return messages
 
 
 def is_recalled(message: Message) -> bool:
