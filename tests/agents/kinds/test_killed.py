@@ -1,0 +1,101 @@
+"""Each kind is killed whenever it asks a model something new, and asked again under its key."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from tests.agents.desk import whole
+from tests.models.loopback import USAGE, chunk, loopback, stream
+
+REPOSITORY = Path(__file__).parents[3]
+APP = """
+models: {m: {kind: openai, model: m, base_url: URL, api_key: k}}
+tools:
+  t: {kind: python, effects: once, functions: ['tests.agents.kinds.killed_tool:note']}
+agents:
+  react: {kind: react, model: m, tools: [t]}
+  code: {kind: code, model: m, tools: [t], answer: model}
+  plan: {kind: plan, model: m, tools: [t]}
+  vote: {kind: vote, agents: [react], samples: 2, agree: 1}
+"""
+STEPS = [
+    {"id": "a", "what": "a", "call": "note", "arguments": {"text": "a"}, "needs": []},
+    {"id": "b", "what": "b", "call": "note", "arguments": {"text": "b"}, "needs": []},
+    {"id": "c", "what": "c", "call": "note", "arguments": {"text": "${a}"}, "needs": ["b"]},
+]
+PROGRAM = """```python
+import asyncio
+
+async def twice(text):
+    return await note(text=await note(text=text))
+
+await asyncio.gather(twice("a"), twice("b"))
+```"""
+
+
+def says(name: str, body: dict[str, Any]) -> str:
+    asked = len(body["messages"])
+    if name == "plan":
+        return json.dumps({"steps": STEPS}) if "response_format" in body else "Done."
+    if name == "code":
+        return PROGRAM if asked == 2 else "Done."
+    if name == "react" and asked < 6:
+        return f'Action: note\nInput: {{"text": "{asked}"}}'
+    return "Answer: Done."
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "notes"),
+    [
+        ("react", ["2", "4"]),
+        ("code", ["a", "b", "noted a", "noted b"]),
+        ("plan", ["a", "b", "noted a"]),
+        ("vote", []),
+    ],
+)
+async def test_it_ends_with_its_answer_and_nothing_was_done_twice(
+    tmp_path: Path, name: str, notes: list[str]
+) -> None:
+    children: list[asyncio.subprocess.Process] = []
+    seen: set[str] = set()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        key = json.dumps(body, sort_keys=True)
+        if key not in seen:
+            seen.add(key)
+            os.kill(children[-1].pid, signal.SIGKILL)
+            await asyncio.sleep(5)
+        text = says(name, body)
+        if body.get("stream"):
+            return await stream(request, chunk(content=text), chunk("stop"), USAGE)
+        return whole({"role": "assistant", "content": text}, "stop")
+
+    async with asyncio.timeout(120), loopback(answer) as server:
+        (tmp_path / "app.yml").write_text(APP.replace("URL", f"{server.url}/v1"))
+        while True:
+            child = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "kickwheel.cli", "run", "app.yml", "Note it, please."),
+                *("--as", name, "--key", "k", "--json"),
+                cwd=tmp_path,
+                env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+            )
+            children.append(child)
+            out, err = await child.communicate()
+            if child.returncode != -signal.SIGKILL:
+                break
+    assert child.returncode == 0, err.decode()
+    assert json.loads(out)["answer"] == "Done."
+    noted = tmp_path / "noted"
+    assert (sorted(noted.read_text().splitlines()) if noted.exists() else []) == notes
+    # Requests that were made at once died together.
+    assert len(children) == (2 if name == "vote" else len(seen) + 1)
