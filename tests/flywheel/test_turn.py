@@ -121,6 +121,7 @@ def test_a_turn_killed_in_every_step_ends_with_the_same_result(tmp_path: Path) -
     result = turned(killed)
     assert result is not None
     assert result["dataset"] == expected["dataset"]
+    assert result["adapter"] == expected["adapter"]
     assert result["promoted"] == expected["promoted"]
     assert weights(killed, result["adapter"]) == weights(whole, expected["adapter"])
     assert answers(killed, result["report"]) == answers(whole, expected["report"])

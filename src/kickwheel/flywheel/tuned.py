@@ -74,7 +74,6 @@ async def _checked(dataset: Dataset, adapter: Adapter, folder: Path, base: Base)
             right=_right,
             served=served,
             unquantised=unquantised,
-            at_once=4,
         )
 
 
