@@ -211,3 +211,13 @@ def test_a_name_that_no_provider_takes_is_told(tmp_path: Path) -> None:
     yaml = "kind: http\nrequests:\n  find order: {url: 'http://x/', description: d}\n"
     (told,) = mistakes(Http, yaml, tmp_path)
     assert told.endswith('"find order" is no name for a tool: letters, digits, _ and -')
+
+
+def test_a_way_of_authorising_that_there_is_not_is_told(tmp_path: Path) -> None:
+    yaml = "kind: http\nauth: {AUTH}\nrequests:\n  find: {url: 'http://x/', description: d}\n"
+    for auth, told in (
+        ("kind: basik", 'auth: "basik" is none of key, basic, bearer, oauth2, caller'),
+        ("user: ann", "auth: kind is missing"),
+        ("kind: basic, user: ann", 'auth.password: "password" is missing'),
+    ):
+        assert mistakes(Http, yaml.replace("AUTH", auth), tmp_path) == [f"2: {told}"]

@@ -3,16 +3,20 @@ import base64
 import gzip
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import SecretStr
 from tests.agents.tools.desk import Service, call, mistakes, opened, service
 
 from kickwheel.agents.caller import Caller, acting_for, call_key
-from kickwheel.agents.tools import InvalidArguments
+from kickwheel.agents.tools import InvalidArguments, apidoc
+from kickwheel.agents.tools.bundle import parsed
 from kickwheel.agents.tools.openapi import OpenApi
 from kickwheel.agents.tools.web import MOST_BYTES
 from kickwheel.core.errors import ToolError, UsageError
@@ -547,7 +551,7 @@ async def test_an_answer_is_told_as_text(tmp_path: Path, body: bytes, kind: str,
         (one({"parameters": [{"name": "a"}]}), "GET /x is not as OpenAPI has it: 'in' is missing"),
         (one({"parameters": [{"name": "a", "in": "mind"}]}), "in mind, which is no place"),
         (one({"parameters": [{"$ref": "#/components/none"}]}), "'components' is missing"),
-        (one({"parameters": [{"$ref": "other.yml#/a"}]}), "leads to another document"),
+        (one({"parameters": [{"$ref": "http://x/y.yml#/a"}]}), "leads to another document"),
         (one({"parameters": 3}), "GET /x is not as OpenAPI has it"),
         (
             one({"requestBody": {"content": {"application/json": {"schema": {"$ref": "#/no"}}}}}),
@@ -619,4 +623,95 @@ def test_options_that_do_not_fit_are_told_with_their_line(tmp_path: Path) -> Non
         '1: document: "document" is missing: Path or URL of the document: OpenAPI 3.0 or 3.1 or '
         "Swagger 2.0, as JSON or YAML.",
         '3: servr: no option "servr" here. Did you mean "server"?',
+    ]
+
+
+async def test_a_document_in_several_files_is_read_as_one(tmp_path: Path) -> None:
+    (tmp_path / "api" / "parts").mkdir(parents=True)
+    (tmp_path / "api" / "main.yml").write_text(
+        """
+openapi: 3.0.3
+servers: [{url: "http://127.0.0.1:9"}]
+paths:
+  /orders: {$ref: "parts/orders.yml#/all"}
+components: {schemas: {Name: {type: string}}}
+"""
+    )
+    (tmp_path / "api" / "parts" / "orders.yml").write_text(
+        """
+all:
+  post:
+    operationId: make
+    requestBody: {content: {application/json: {schema: {$ref: "#/Order"}}}}
+    responses: {}
+Order:
+  type: object
+  properties:
+    customer: {$ref: "../main.yml#/components/schemas/Name"}
+    line: {$ref: "line.json"}
+    after: {$ref: "#/Order"}
+"""
+    )
+    (tmp_path / "api" / "parts" / "line.json").write_text('{"type": "integer"}')
+    async with opened(OpenApi, tmp_path, document="api/main.yml") as tools:
+        body = tools["make"].spec.parameters["properties"]["body"]["properties"]
+    assert (body["customer"], body["line"]) == ({"type": "string"}, {"type": "integer"})
+    assert body["after"] == {"$ref": "#/$defs/Order"}
+
+
+@pytest.mark.parametrize(
+    ("reference", "told"),
+    [("../secret.yml#/a", "leads out of the folder"), ("gone.yml#/a", "cannot be read: No such")],
+)
+async def test_other_files_lie_beside_the_document(
+    tmp_path: Path, reference: str, told: str
+) -> None:
+    (tmp_path / "api").mkdir()
+    (tmp_path / "secret.yml").write_text("a: 1")
+    (tmp_path / "api" / "main.yml").write_text(one({"parameters": [{"$ref": reference}]}))
+    with pytest.raises(UsageError, match=told):
+        async with opened(OpenApi, tmp_path, document="api/main.yml"):
+            pass
+
+
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.just({"$ref": "#/paths"}),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data(), wrong=ANY)
+def test_whatever_is_wrong_in_a_document_is_told(data: st.DataObject, wrong: Any) -> None:
+    whole = parsed(YAML.replace("HOST", "x").encode(), "orders.yml")
+    node: Any = whole
+    for _ in range(data.draw(st.integers(0, 9))):
+        keys = list(node) if isinstance(node, dict) else range(len(node))
+        key = data.draw(st.sampled_from(keys))
+        if not isinstance(node[key], dict | list) or not node[key]:
+            break
+        parent, node = node, node[key]
+        if data.draw(st.booleans()):
+            parent[key] = wrong
+            break
+    with suppress(UsageError):
+        for operation in apidoc.read(whole, "orders.yml").operations:
+            json.dumps(operation.schema)
+
+
+async def test_where_a_new_thing_is_to_be_found_is_told(tmp_path: Path) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(status=201, headers={"Location": "/orders/12"})
+
+    assert (await answered(tmp_path, answer))[0] == "done (201; location: /orders/12)"
+
+
+def test_credentials_of_no_known_form_are_told_with_their_line(tmp_path: Path) -> None:
+    auth = "  a: {user: x}\n  b: [1]\n  c: {client_id: x, client_secret: y, more: 1}"
+    assert mistakes(OpenApi, f"kind: openapi\ndocument: x\nauth:\n{auth}", tmp_path) == [
+        '4: auth.a.password: "password" is missing',
+        "5: auth.b: must be ${NAME} of a key or token, `caller`, `user` and `password`, or "
+        "`client_id` and `client_secret`",
+        '6: auth.c.more: no option "more" here.',
     ]

@@ -344,3 +344,20 @@ async def test_a_model_is_told_of_its_mistakes_as_of_any_tools(tmp_path: Path) -
             "error: only reading statements can be asked: SELECT, WITH, VALUES",
         )
         assert "There are no tables yet." in tools["desk_query"].spec.description
+
+
+async def test_full_text_search_and_views_are_asked_like_tables(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "notes.db")) as made, made:
+        made.execute("CREATE VIRTUAL TABLE notes USING fts5(text)")
+        made.execute("INSERT INTO notes VALUES ('the tea is late')")
+        made.execute("CREATE VIEW late AS SELECT text FROM notes WHERE notes MATCH 'late'")
+    async with opened(Sql, tmp_path, url="sqlite:///notes.db", write=True) as tools:
+        asked = "SELECT text FROM notes WHERE notes MATCH :word"
+        assert (
+            await ask(tools, asked, parameters={"word": "tea"}) == '["text"]\n["the tea is late"]'
+        )
+        assert await ask(tools, "SELECT count(*) AS n FROM late") == '["n"]\n[1]'
+        changed = {"statement": "INSERT INTO notes VALUES ('late again')"}
+        assert await tools["desk_change"].call(changed) == "1 row changed"
+        with pytest.raises(InvalidArguments):
+            await tools["desk_change"].call({"statement": "UPDATE sqlite_master SET sql = ''"})

@@ -4,32 +4,24 @@ Versions 3.0 and 3.1 are read as they are, Swagger 2.0 as the 3.0 that says the 
 Documents are what other people wrote: whatever is wrong in one is told with the place where it is.
 """
 
-import datetime
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 from urllib.parse import urljoin, urlsplit
 
-import msgspec
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
-from kickwheel.agents.tools import swagger, text
+from kickwheel.agents.tools import swagger
+from kickwheel.agents.tools.dialect import plain
 from kickwheel.agents.tools.style import Parameter, Place, parameter
 from kickwheel.agents.tools.tool import safe
 from kickwheel.core.errors import UsageError
 from kickwheel.core.schema import inlined, pointed
 
-MOST_NODES = 2_000_000
-"""Entries of a document at most, with what YAML's anchors repeat."""
 DESCRIPTION_CHARS = 1000
 """Of an operation's description; more would crowd out the other tools."""
 
 _METHODS = ("get", "head", "post", "put", "patch", "delete")
 _PLACES = ("path", "query", "header", "cookie")
 _SET_BY_US = frozenset(("accept", "content-type", "authorization"))
-# What tells a reader, a code generator or a mock server something, but a model nothing.
-_LEFT_OUT = frozenset(("xml", "externalDocs", "discriminator", "example", "examples", "deprecated"))
 _BROKEN = (AttributeError, LookupError, TypeError, ValueError)
 
 
@@ -88,17 +80,16 @@ class ApiDocument:
     schemes: Mapping[str, Scheme]
 
 
-def read(data: bytes, source: str, base: str | None, server: str | None = None) -> ApiDocument:
-    """The document.
+def read(document: dict[str, Any], source: str, server: str | None = None) -> ApiDocument:
+    """What the document says.
 
     Args:
-        source: its path or URL, as errors name it.
-        base: the URL that it came from, where it came from one: relative servers start there.
+        source: its path or URL, as errors name it; relative servers start from a URL.
         server: asked instead of the servers that it names.
     Raises:
         UsageError: it is none, or says something that cannot be.
     """
-    document = _parsed(data, source)
+    base = source if urlsplit(source).scheme in ("http", "https") else None
     version = str(document.get("openapi") or document.get("swagger") or "")
     if version.startswith("2."):
         document = _or_told(source, lambda: swagger.as_openapi(document, base))
@@ -108,38 +99,6 @@ def read(data: bytes, source: str, base: str | None, server: str | None = None) 
         )
     reader = _Reader(document, source, base, server)
     return ApiDocument(tuple(reader.operations()), _or_told(source, reader.schemes))
-
-
-def _parsed(data: bytes, source: str) -> dict[str, Any]:
-    try:
-        found = msgspec.json.decode(data)
-    except (msgspec.DecodeError, RecursionError):
-        try:
-            found = YAML(typ="safe").load(text.decoded(data))
-        except (YAMLError, ValueError, RecursionError) as error:
-            why = " ".join(str(error).split())[:200]
-            raise UsageError(f"{source}: is neither JSON nor YAML: {why}") from error
-    left = MOST_NODES
-
-    def plainly(node: Any) -> Any:
-        """With text as keys, and dates, which YAML knows and JSON does not, as text."""
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise UsageError(f"{source}: has more than {MOST_NODES:,} entries")
-        if isinstance(node, dict):
-            return {str(key): plainly(value) for key, value in node.items()}
-        if isinstance(node, list):
-            return [plainly(entry) for entry in node]
-        return node.isoformat() if isinstance(node, datetime.date) else node
-
-    try:
-        whole = plainly(found)
-    except RecursionError as error:
-        raise UsageError(f"{source}: is nested too deep, or in a circle") from error
-    if not isinstance(whole, dict):
-        raise UsageError(f"{source}: is no OpenAPI document")
-    return whole
 
 
 def _or_told(source: str, make: Any) -> Any:
@@ -203,7 +162,7 @@ class _Reader:
             "required": required,
             "additionalProperties": False,
         }
-        schema = _tidy(inlined(whole, self._document))
+        schema = plain(inlined(whole, self._document))
         self._check_references(schema)
         name = self._name(said.get("operationId") or f"{method} {path}")
         tags = [str(tag) for tag in said.get("tags") or ()]
@@ -311,7 +270,7 @@ class _Reader:
     def _local(self, reference: str) -> str:
         if not reference.startswith("#/"):
             raise ValueError(
-                f"{reference} leads to another document: bundle them into one file first"
+                f"{reference} leads to another document; only files beside a file are read"
             )
         return reference
 
@@ -371,50 +330,6 @@ def _description(said: Mapping[str, Any], fallback: str) -> str:
     if len(text_) > DESCRIPTION_CHARS:
         text_ = f"{text_[:DESCRIPTION_CHARS].rstrip()}…"
     return f"Deprecated. {text_}" if said.get("deprecated") else text_
-
-
-def _tidy(node: Any, names: bool = False) -> Any:
-    """The schema as JSON Schema 2020-12 says it, without what is for others; `names`: keys are
-    names."""
-    if isinstance(node, list):
-        return [_tidy(entry) for entry in node]
-    if not isinstance(node, dict):
-        return node
-    if names:
-        return {key: _tidy(value) for key, value in node.items()}
-    found = {
-        key: value
-        if key in ("default", "enum", "const")
-        else _tidy(value, key in ("properties", "$defs", "patternProperties"))
-        for key, value in node.items()
-        if key not in _LEFT_OUT and not key.startswith("x-")
-    }
-    _without_read_only(found)
-    _as_2020(found)
-    return found
-
-
-def _without_read_only(schema: dict[str, Any]) -> None:
-    """Takes away what only the service sets."""
-    properties = schema.get("properties")
-    if not isinstance(properties, dict):
-        return
-    ours = {k: v for k, v in properties.items() if not (isinstance(v, dict) and v.get("readOnly"))}
-    if len(ours) < len(properties):
-        schema["properties"] = ours
-        schema["required"] = [name for name in schema.get("required") or () if name in ours]
-
-
-def _as_2020(schema: dict[str, Any]) -> None:
-    """OpenAPI 3.0's own words in those of JSON Schema."""
-    if schema.pop("nullable", False) is True:
-        if isinstance(schema.get("type"), str):
-            schema["type"] = [schema["type"], "null"]
-        if isinstance(schema.get("enum"), list) and None not in schema["enum"]:
-            schema["enum"] = [*schema["enum"], None]
-    for bound, own in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
-        if isinstance(schema.get(own), bool) and schema.pop(own) and bound in schema:
-            schema[own] = schema.pop(bound)
 
 
 def _unique(name: str, taken: set[str]) -> str:

@@ -1,26 +1,18 @@
-"""A database that is asked one statement at a time, behind fences of its own.
-
-                SQLite                              Postgres               others
-only reading    `query_only`; an authorizer lets    a read-only            the statement, as
-                reading through, no other file      transaction            it was read
-time            a handler that looks all along      `statement_timeout`    the caller's waiting
-cancelling      the same handler                    a cancel request       the driver's, if any
-size            values of 10 MB at most             rows through a cursor
+"""A database that is asked one statement at a time, behind fences of its own (`fences`).
 
 Nothing is kept unless the statement was meant to change rows: every other transaction is rolled
 back. Drivers block, so all of it runs in threads.
 """
 
+import asyncio
 import re
 import sqlite3
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kickwheel.agents.tools.fences import Running, fence_sqlite, fenced
 from kickwheel.agents.tools.statement import Statement
 from kickwheel.agents.tools.threads import in_thread
 from kickwheel.agents.tools.tool import InvalidArguments
@@ -30,32 +22,9 @@ from kickwheel.core.errors import MissingExtra, ToolError, UsageError
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Engine
 
-LONGEST_VALUE = 10_000_000
-"""Bytes of one value in SQLite."""
-_LOOK = 5_000
-"""SQLite looks whether it shall stop every so many of its instructions: under a millisecond."""
+WAIT_S = 30.0
+"""For what a database says about its tables."""
 _AT_ONCE = 500
-
-_READING = {
-    sqlite3.SQLITE_SELECT,
-    sqlite3.SQLITE_READ,
-    sqlite3.SQLITE_FUNCTION,
-    sqlite3.SQLITE_RECURSIVE,
-    sqlite3.SQLITE_TRANSACTION,
-}
-_CHANGING = _READING | {sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE}
-# They only tell what is there; full-text search asks `data_version`.
-_PRAGMAS = {
-    "data_version",
-    "foreign_key_list",
-    "index_info",
-    "index_list",
-    "index_xinfo",
-    "table_info",
-    "table_list",
-    "table_xinfo",
-}
-_REFUSED_FUNCTIONS = {"load_extension", "readfile", "writefile", "edit"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +61,12 @@ class Database:
                 return look(connection)
 
         try:
-            return await in_thread(run)
+            async with asyncio.timeout(WAIT_S):
+                return await in_thread(run)
         except SQLAlchemyError as error:
             raise UsageError(f"the database cannot be asked: {_told(error)}") from error
+        except TimeoutError as error:
+            raise UsageError(f"the database does not answer within {WAIT_S:g} s") from error
 
     async def ask(
         self, statement: Statement, *, write: bool, start: int, most: int, timeout_s: float
@@ -107,10 +79,10 @@ class Database:
         """
         engine = self._writer if write else self._reader
         assert engine is not None
-        running = _Running(timeout_s)
+        running = Running(timeout_s)
 
         def run() -> Answer:
-            with engine.connect() as connection, _fenced(connection, running, write=write):
+            with engine.connect() as connection, fenced(connection, running, write=write):
                 return _rows(connection, statement, running, write, start, most)
 
         try:
@@ -173,94 +145,14 @@ def _engine(url: "URL", *, write: bool) -> "Engine":
             f"{url.drivername} needs its driver: pip install {error.name or url.drivername}"
         ) from error
     if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", lambda opened, _: _fence_sqlite(opened, write=write))
+        event.listen(engine, "connect", lambda opened, _: fence_sqlite(opened, write=write))
     return engine
-
-
-def _fence_sqlite(opened: sqlite3.Connection, *, write: bool) -> None:
-    allowed = _CHANGING if write else _READING
-
-    def judge(action: int, first: str | None, second: str | None, *_: str | None) -> int:
-        if action == sqlite3.SQLITE_PRAGMA:
-            return sqlite3.SQLITE_OK if first in _PRAGMAS else sqlite3.SQLITE_DENY
-        if action == sqlite3.SQLITE_FUNCTION and (second or "").lower() in _REFUSED_FUNCTIONS:
-            return sqlite3.SQLITE_DENY
-        return sqlite3.SQLITE_OK if action in allowed else sqlite3.SQLITE_DENY
-
-    if not write:
-        opened.execute("PRAGMA query_only = ON")
-    opened.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
-    opened.set_authorizer(judge)
-
-
-class _Running:
-    """A statement at work, and how to stop it."""
-
-    def __init__(self, timeout_s: float) -> None:
-        self.timeout_s = timeout_s
-        self._deadline = time.monotonic() + timeout_s
-        self._stopped = False
-        self._cancel: Callable[[], object] | None = None
-
-    @property
-    def over(self) -> bool:
-        """Whether nobody waits for it any more."""
-        return self._stopped or time.monotonic() >= self._deadline
-
-    @contextmanager
-    def cancelled_by(self, cancel: Callable[[], object] | None) -> Iterator[None]:
-        """While inside, `stop` calls `cancel`."""
-        self._cancel = cancel
-        try:
-            yield
-        finally:
-            self._cancel = None
-
-    def stop(self) -> None:
-        """Ends the statement in the database, without waiting for it."""
-        self._stopped = True
-        cancel = self._cancel
-        if cancel is not None:
-            threading.Thread(target=_quietly(cancel), daemon=True).start()
-
-
-def _quietly(cancel: Callable[[], object]) -> Callable[[], None]:
-    def run() -> None:
-        # The connection may be closed, or the statement done, by now.
-        with suppress(Exception):
-            cancel()
-
-    return run
-
-
-@contextmanager
-def _fenced(connection: "Connection", running: _Running, *, write: bool) -> Iterator[None]:
-    """Inside, the database itself keeps the limits."""
-    raw: Any = connection.connection.driver_connection
-    match connection.dialect.name:
-        case "sqlite":
-            raw.set_progress_handler(lambda: running.over, _LOOK)
-            try:
-                yield
-            finally:
-                raw.set_progress_handler(None, 0)
-            return
-        case "postgresql":
-            from sqlalchemy import text
-
-            connection.execution_options(postgresql_readonly=not write)
-            # After a first query nobody can make the transaction a writing one again.
-            wait = text("SELECT set_config('statement_timeout', :ms, true)")
-            connection.execute(wait, {"ms": str(max(1, int(running.timeout_s * 1000)))})
-    cancel = getattr(raw, "cancel_safe", None) or getattr(raw, "cancel", None)
-    with running.cancelled_by(cancel):
-        yield
 
 
 def _rows(
     connection: "Connection",
     statement: Statement,
-    running: _Running,
+    running: Running,
     write: bool,
     start: int,
     most: int,
@@ -291,7 +183,7 @@ def _rows(
     return Answer(columns, tuple(rows[:most]), len(rows) > most, max(changed, 0))
 
 
-def _as_tool_errors(run: Callable[[], Answer], running: _Running) -> Answer:
+def _as_tool_errors(run: Callable[[], Answer], running: Running) -> Answer:
     """What `run` gives, with the errors that an agent can do something about."""
     from sqlalchemy import exc
 

@@ -4,17 +4,19 @@ What the document says is what the model is told: names, descriptions, schemas. 
 servers and of who may ask is kept to: requests go to its servers only.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import aiohttp
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, SecretStr, Tag
 
 from kickwheel.agents.caller import idempotency_key
 from kickwheel.agents.tools import apidoc, auth, style
 from kickwheel.agents.tools.apidoc import ApiDocument, Operation, Scheme
+from kickwheel.agents.tools.bundle import bundled, parsed
 from kickwheel.agents.tools.tool import Limits, Tool, Toolbox, ToolPart
 from kickwheel.agents.tools.web import EFFECTS, Access, Call, ask, fetch, form, session
 from kickwheel.core.errors import ToolError, UsageError
@@ -23,9 +25,13 @@ from kickwheel.records import ToolSpec
 
 MOST_BYTES = 30_000_000
 """Of a document."""
+WAIT_S = 30.0
+"""For a document that is fetched."""
 
 
-class _Login(BaseModel):
+class Login(BaseModel):
+    """A name and a password."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     user: str
@@ -34,7 +40,9 @@ class _Login(BaseModel):
     """The password, as `${NAME}` of a variable."""
 
 
-class _Client(BaseModel):
+class Client(BaseModel):
+    """What an application shows of itself to be given tokens (OAuth 2 client credentials)."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     client_id: str
@@ -43,7 +51,29 @@ class _Client(BaseModel):
     """The secret, as `${NAME}` of a variable."""
 
 
-Credentials = Literal["caller"] | _Login | _Client | SecretStr
+def _form(written: Any) -> str | None:
+    """Which of the forms of credentials it is meant to be."""
+    if written == "caller":
+        return "caller"
+    if isinstance(written, str | SecretStr):
+        return "secret"
+    if isinstance(written, Mapping):
+        return "client" if any("client" in str(key) for key in written) else "login"
+    return None
+
+
+Credentials = Annotated[
+    Annotated[Literal["caller"], Tag("caller")]
+    | Annotated[SecretStr, Tag("secret")]
+    | Annotated[Login, Tag("login")]
+    | Annotated[Client, Tag("client")],
+    Discriminator(
+        _form,
+        custom_error_type="credentials",
+        custom_error_message="must be ${NAME} of a key or token, `caller`, `user` and `password`, "
+        "or `client_id` and `client_secret`",
+    ),
+]
 
 
 class OpenApi(ToolPart):
@@ -74,19 +104,17 @@ class OpenApi(ToolPart):
     async def _read(self, opened: aiohttp.ClientSession, context: Context) -> ApiDocument:
         if not self.document.startswith(("http://", "https://")):
             path = context.folder / self.document
-            try:
-                data = path.read_bytes()
-            except OSError as error:
-                raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
-            return apidoc.read(data, str(path), None, self.server)
+            return apidoc.read(bundled(path), str(path), self.server)
+        call = Call(method="GET", url=self.document, headers={"Accept": "*/*"})
         try:
-            call = Call(method="GET", url=self.document, headers={"Accept": "*/*"})
-            reply = await fetch(opened, call, MOST_BYTES)
-        except ToolError as error:
-            raise UsageError(f"{self.document}: cannot be read: {error}") from error
+            async with asyncio.timeout(WAIT_S):
+                reply = await fetch(opened, call, MOST_BYTES)
+        except (ToolError, TimeoutError) as error:
+            why = str(error) or f"no answer within {WAIT_S:g} s"
+            raise UsageError(f"{self.document}: cannot be read: {why}") from error
         if reply.status != 200 or not reply.whole:
             raise UsageError(f"{self.document}: cannot be read: it answers {reply.status}")
-        return apidoc.read(reply.body, self.document, self.document, self.server)
+        return apidoc.read(parsed(reply.body, self.document), self.document, self.server)
 
     def _chosen(self, document: ApiDocument) -> list[Operation]:
         known = {label: 0 for operation in document.operations for label in operation.labels}
@@ -232,9 +260,9 @@ class _Gate:
                 return auth.keyed(auth.secret(given), scheme.name, scheme.place)
             case (("bearer" | "oauth2" | "openid"), SecretStr()):
                 return auth.bearer(auth.secret(given))
-            case "basic", _Login():
+            case "basic", Login():
                 return auth.basic(given.user, auth.secret(given.password))
-            case "oauth2", _Client() if scheme.token_url:
+            case "oauth2", Client() if scheme.token_url:
                 known = auth.secret(given.client_secret)
                 return auth.Fetched(opened, scheme.token_url, given.client_id, known, [*scopes])
         raise UsageError(f"{self._source}: the scheme {name} takes {_TAKES[scheme.kind]}")

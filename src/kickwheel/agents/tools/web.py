@@ -39,6 +39,8 @@ EFFECTS: Mapping[str, Effects] = {
 }
 """What a request of each method does to the world, as HTTP promises it (RFC 9110, section 9.2)."""
 
+# Of an answer without a body: where a new thing is to be found, and what HEAD asks for.
+_TOLD = ("location", "last-modified", "etag", "content-length")
 _PASSING = frozenset((408, 425, 429, 500, 502, 503, 504))
 _MODELS_FAULT = frozenset((400, 422))
 _TEXT = re.compile(
@@ -243,7 +245,10 @@ def _said(reply: Reply) -> str:
 def _shown(reply: Reply) -> str:
     """The answer as text."""
     if not reply.body:
-        return f"done ({reply.status}, and nothing else was said)"
+        said = "; ".join(
+            f"{n}: {reply.headers[n]}" for n in _TOLD if reply.headers.get(n, "0") != "0"
+        )
+        return f"done ({reply.status}{f'; {said}' if said else ', and nothing else was said'})"
     kind, _, more = reply.headers.get("content-type", "").partition(";")
     kind = kind.strip().lower()
     coding = reply.headers.get("content-encoding", "identity").lower()
