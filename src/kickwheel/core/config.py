@@ -81,7 +81,7 @@ def check(
         return kind.model_validate(data, context={"folder": folder})
     except ValidationError as error:
         for entry in error.errors():
-            place = (*where, *(key for key in entry["loc"] if _is_key(document, where, key)))
+            place = (*where, *_keys(data, entry))
             mistakes.append(document.mistake(place, _told(entry, kind)))
         return None
 
@@ -105,10 +105,15 @@ def _told(entry: Mapping[str, Any], kind: type[BaseModel]) -> str:
     key = entry["loc"][-1] if entry["loc"] else ""
     if entry["type"] == "extra_forbidden":
         known = _fields(kind, entry["loc"][:-1])
-        return f'no option "{key}" here. {nearest(str(key), known)}'
+        return f'no option "{key}" here.' + (f" {nearest(str(key), known)}" if known else "")
     if entry["type"] == "missing":
         about = _about(kind, entry["loc"])
         return f'"{key}" is missing' + (f": {about}" if about else "")
+    if entry["type"] == "union_tag_invalid":
+        allowed = re.findall(r"'([^']*)'", entry["ctx"]["expected_tags"])
+        return f'"{entry["ctx"]["tag"]}" is none of {", ".join(allowed)}'
+    if entry["type"] == "union_tag_not_found":
+        return f"{entry['ctx']['discriminator'].strip(chr(39))} is missing"
     if entry["type"] == "literal_error":
         allowed = re.findall(r"'([^']*)'", entry["ctx"]["expected"])
         return f'"{entry["input"]}" is none of {", ".join(allowed)}. ' + (
@@ -140,9 +145,19 @@ def _model(annotation: Any) -> Any:
     return next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
 
 
-def _is_key(document: Document, where: Path_, key: str | int) -> bool:
-    # Pydantic adds the branch of a union to the path; it stands nowhere in the file.
-    return isinstance(key, int) or not key.startswith(("function-", "union[", "constrained-"))
+def _keys(data: object, entry: Mapping[str, Any]) -> list[str | int]:
+    """The path of a mistake as it stands in the file: pydantic adds the branches of unions."""
+    keys: list[str | int] = []
+    node: Any = data
+    for key in entry["loc"]:
+        if (isinstance(node, Mapping) and key in node) or (
+            isinstance(node, list) and isinstance(key, int) and key < len(node)
+        ):
+            keys.append(key)
+            node = node[key]
+    if entry["type"] == "missing":
+        keys.append(entry["loc"][-1])
+    return keys
 
 
 def _at(file: Path, line: int, column: int, what: str) -> Mistake:
