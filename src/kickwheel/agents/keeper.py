@@ -327,8 +327,10 @@ class Keeper:
     async def _beats(self) -> None:
         """Shows that this worker lives, and looks for runs that nobody works on."""
         while True:
+            # Not `wait_for`, which up to Python 3.11 loses a cancellation that comes with the event.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._look.wait(), self._lease_s / 4)
+                async with asyncio.timeout(self._lease_s / 4):
+                    await self._look.wait()
             self._look.clear()
             try:
                 await self._beat()
