@@ -12,8 +12,8 @@ from aiohttp import web
 
 from kickwheel.core.errors import ModelError
 from kickwheel.models import observed, retry
-from kickwheel.models.anthropic import message_body
 from kickwheel.models.chat import CallDelta, ChatRequest, Model, TextDelta, Usage, complete
+from kickwheel.models.messages import message_body
 from kickwheel.records import Message, ToolCall, ToolSpec, genai
 
 from .loopback import Handler, Loopback, loopback
@@ -362,3 +362,22 @@ async def test_calls_come_while_they_are_written(tmp_path: Path) -> None:
         CallDelta(0, '{"x"'),
         CallDelta(0, ":1}"),
     ]
+
+
+async def test_leaving_early_ends_the_connection(tmp_path: Path) -> None:
+    left = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        try:
+            await events(request, *text("I")[:3])
+            await asyncio.sleep(60)
+        finally:
+            left.set()
+        raise AssertionError
+
+    async with claude(tmp_path, answer) as (model, _):
+        asking = asyncio.create_task(complete(model, ASKED))
+        await asyncio.sleep(0.2)
+        asking.cancel()
+        async with asyncio.timeout(5):
+            await left.wait()

@@ -19,8 +19,8 @@ from aiohttp import web
 
 from kickwheel.core.errors import ModelError
 from kickwheel.models import observed, retry
-from kickwheel.models.bedrock import converse_body
 from kickwheel.models.chat import ChatRequest, Model, TextDelta, Usage, complete
+from kickwheel.models.converse import converse_body
 from kickwheel.records import Message, ToolCall, ToolSpec, genai
 
 from .loopback import Handler, Loopback, loopback

@@ -4,12 +4,13 @@ chat       what is asked of a model and what comes back
 observed   the same, noted in the trace
 caller     for whom it is asked
 client     `kind: openai`, anything that speaks OpenAI's protocol (`wire`: requests to a server)
-anthropic  `kind: anthropic`; `bedrock`: `kind: bedrock` (`turns`: conversations as both want them)
+anthropic  `kind: anthropic` (`messages`: its protocol)
+bedrock    `kind: bedrock` (`converse`: its protocol; `turns`: conversations as both want them)
 policies   what stands between an agent and its models: fallback, hedged, budget, cache, coalesced
 retry      what passes is asked again
 prices     what tokens cost
 engines    model servers that we run: `local` (llama.cpp), `vllm`
-answer     an answer in OpenAI's protocol, read (`sse`: its events)
+answer     an answer in OpenAI's protocol, read (`sse`: its events; `chunk`: what they say)
 catalog    base models by name: got, checked, kept (`gguf`, `checkpoint`: their files)
 prompt     a conversation as the text that a model reads
 calls      calls as text, and grammars that allow no other

@@ -5,14 +5,13 @@ although a stream was asked for. What is missing is filled in where that is safe
 """
 
 import json
-import secrets
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import msgspec
-
+from kickwheel.core.identity import fresh
 from kickwheel.models.chat import CallDelta, Delta, Done, FinishReason, TextDelta, Usage
+from kickwheel.models.chunk import Call, Chunk, Counts, Function, Part, foreign, read
 from kickwheel.models.sse import Events
 
 BYTES_A_TOKEN = 4
@@ -29,53 +28,6 @@ _FINISH: dict[str, FinishReason] = {
     "function_call": "tool_calls",
     "content_filter": "content_filter",
 }
-
-
-class _Function(msgspec.Struct):
-    name: str | None = None
-    arguments: str | None = None
-
-
-class _Call(msgspec.Struct):
-    index: int | None = None
-    id: str | None = None
-    function: _Function | None = None
-
-
-class _Part(msgspec.Struct):
-    content: str | None = None
-    refusal: str | None = None
-    tool_calls: list[_Call] | None = None
-
-
-class _Choice(msgspec.Struct):
-    index: int | None = None
-    delta: _Part | None = None
-    message: _Part | None = None
-    text: str | None = None
-    finish_reason: str | None = None
-
-
-class _Details(msgspec.Struct):
-    cached_tokens: int | None = None
-
-
-class _Usage(msgspec.Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    prompt_tokens_details: _Details | None = None
-
-
-class _Chunk(msgspec.Struct):
-    """What is read of a chunk, or of a whole answer; the rest is skipped."""
-
-    model: str | None = None
-    choices: list[_Choice] | None = None
-    usage: _Usage | None = None
-    error: Any = None
-
-
-_decode = msgspec.json.Decoder(_Chunk).decode
 
 
 class Answer:
@@ -100,7 +52,7 @@ class Answer:
         self._first: bytes | None = None
         """How the stream began, until it was understood."""
         self._finish: FinishReason | None = None
-        self._usage: _Usage | None = None
+        self._usage: Counts | None = None
         self._asked = asked or {}
         self._bytes = 0
         """Of text, names and arguments in the answer so far."""
@@ -135,12 +87,12 @@ class Answer:
         """
         deltas: list[Delta] = []
         if self._whole:
-            self._chunk(_read(self._whole), deltas)
+            self._chunk(read(self._whole), deltas)
         else:
             for data in self._events.close():
                 self._event(data, deltas)
         if self._first is not None:
-            raise ValueError(_not_the_protocol(self._first))
+            raise ValueError(foreign(self._first))
         if self._finish is None:
             raise ValueError("the answer broke off")
         if self.label is not None and self._text:
@@ -156,9 +108,9 @@ class Answer:
         if data == b"[DONE]":
             self.ended = True
         elif not self.ended:
-            self._chunk(_read(data), deltas)
+            self._chunk(read(data), deltas)
 
-    def _chunk(self, chunk: _Chunk, deltas: list[Delta]) -> None:
+    def _chunk(self, chunk: Chunk, deltas: list[Delta]) -> None:
         if chunk.error:
             said = chunk.error
             if isinstance(said, Mapping):
@@ -180,7 +132,7 @@ class Answer:
             if choice.finish_reason:
                 self._finish = _FINISH.get(choice.finish_reason, "stop")
 
-    def _part(self, part: _Part, deltas: list[Delta]) -> None:
+    def _part(self, part: Part, deltas: list[Delta]) -> None:
         text = part.content or part.refusal
         if text:
             self._said(text)
@@ -191,8 +143,8 @@ class Answer:
         for position, call in enumerate(part.tool_calls or ()):
             self._call(call, position, deltas)
 
-    def _call(self, call: _Call, position: int, deltas: list[Delta]) -> None:
-        function = call.function or _Function()
+    def _call(self, call: Call, position: int, deltas: list[Delta]) -> None:
+        function = call.function or Function()
         # Without an index an id tells calls apart, and where there is neither their order must.
         known: Any = call.index
         if known is None:
@@ -208,7 +160,7 @@ class Answer:
             raise ValueError("a call without a name")
         self._said(function.name)
         index = self._calls[known] = len(self._calls)
-        identity = call.id or f"call_{secrets.token_hex(8)}"
+        identity = call.id or f"call_{fresh(8)}"
         deltas.append(CallDelta(index, arguments, identity, function.name))
 
     def _said(self, text: str) -> None:
@@ -248,78 +200,7 @@ def _bytes(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode(errors="replace"))
 
 
-def _read(data: bytes | bytearray) -> _Chunk:
-    try:
-        return _decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        pass
-    # Not quite the protocol: what can be understood is, and the rest is as if it were not there.
-    try:
-        found = json.loads(data)
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise ValueError(_not_the_protocol(bytes(data[:120])))
-    return _understood(found)
-
-
-def _not_the_protocol(begins: bytes) -> str:
-    return f"not the OpenAI protocol: {begins.decode(errors='replace')}"
-
-
-def _understood(found: Mapping[str, Any]) -> _Chunk:
-    choices = found.get("choices")
-    usage = found.get("usage")
-    chunk = _Chunk(_str(found.get("model")), error=found.get("error"))
-    if isinstance(choices, list):
-        chunk.choices = [_choice(choice) for choice in choices if isinstance(choice, Mapping)]
-    if isinstance(usage, Mapping):
-        details = usage.get("prompt_tokens_details")
-        cached = details.get("cached_tokens") if isinstance(details, Mapping) else None
-        counts = (_int(usage.get("prompt_tokens")), _int(usage.get("completion_tokens")))
-        chunk.usage = _Usage(*counts, _Details(_int(cached)))
-    return chunk
-
-
-def _choice(choice: Mapping[str, Any]) -> _Choice:
-    index, finish = choice.get("index"), choice.get("finish_reason")
-    return _Choice(
-        # An index that is no number is nobody's first choice.
-        index=index if index is None or isinstance(index, int) else -1,
-        delta=_mapped(choice.get("delta")),
-        message=_mapped(choice.get("message")),
-        text=_str(choice.get("text")),
-        finish_reason=str(finish) if finish else None,
-    )
-
-
-def _mapped(part: object) -> _Part | None:
-    if not isinstance(part, Mapping):
-        return None
-    calls = part.get("tool_calls")
-    return _Part(
-        content=_str(part.get("content")),
-        refusal=_str(part.get("refusal")),
-        tool_calls=[_called(call) for call in calls if isinstance(call, Mapping)]
-        if isinstance(calls, list)
-        else None,
-    )
-
-
-def _called(call: Mapping[str, Any]) -> _Call:
-    function, identity = call.get("function"), call.get("id")
-    function = function if isinstance(function, Mapping) else {}
-    arguments = function.get("arguments")
-    if arguments is not None and not isinstance(arguments, str):
-        arguments = json.dumps(arguments, ensure_ascii=False)
-    return _Call(
-        index=_int(call.get("index")),
-        id=str(identity) if identity else None,
-        function=_Function(_str(function.get("name")), arguments),
-    )
-
-
-def _counts(said: _Usage | None) -> Usage:
+def _counts(said: Counts | None) -> Usage:
     if said is None:
         return Usage()
     details = said.prompt_tokens_details
@@ -328,11 +209,3 @@ def _counts(said: _Usage | None) -> Usage:
         output_tokens=max(0, said.completion_tokens or 0),
         cached_tokens=max(0, details.cached_tokens or 0) if details is not None else 0,
     )
-
-
-def _str(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _int(value: object) -> int | None:
-    return value if isinstance(value, int) else None
