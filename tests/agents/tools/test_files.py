@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests.agents.tools.desk import mistakes, opened
 
 from kickwheel.agents.tools import InvalidArguments, Tool
+from kickwheel.agents.tools.edit import write
 from kickwheel.agents.tools.files import Files
 from kickwheel.agents.tools.root import Root
 from kickwheel.agents.tools.tree import Pattern
@@ -330,6 +331,25 @@ def test_whatever_is_read_lies_below_the_root(
         pass
     finally:
         root.close()
+
+
+@settings(max_examples=200, deadline=None)
+@given(steps=st.lists(STEPS | st.just("new"), max_size=7))
+def test_whatever_is_written_lies_below_the_root(
+    steps: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    place = tmp_path_factory.mktemp("written")
+    (place / "root" / "2024" / "11").mkdir(parents=True)
+    (place / "secret.txt").write_text(SECRET)
+    (place / "root" / "latest").symlink_to("2024/11")
+    (place / "root" / "up").symlink_to("..")
+    (place / "root" / "out").symlink_to("../secret.txt")
+    root = Root(place / "root")
+    with suppress(InvalidArguments):
+        write(root, {"path": "/".join(steps), "text": "written"}, None)
+    root.close()
+    assert sorted(path.name for path in place.iterdir()) == ["root", "secret.txt"]
+    assert (place / "secret.txt").read_text() == SECRET
 
 
 def test_a_folder_that_becomes_a_link_meanwhile_leads_nowhere_else(tmp_path: Path) -> None:

@@ -552,6 +552,7 @@ async def test_an_answer_is_told_as_text(tmp_path: Path, body: bytes, kind: str,
         (one({"parameters": [{"name": "a", "in": "mind"}]}), "in mind, which is no place"),
         (one({"parameters": [{"$ref": "#/components/none"}]}), "'components' is missing"),
         (one({"parameters": [{"$ref": "http://x/y.yml#/a"}]}), "leads to another document"),
+        (one({}, path="/x/{n}"), "the path's parameter n is described nowhere"),
         (one({"parameters": 3}), "GET /x is not as OpenAPI has it"),
         (
             one({"requestBody": {"content": {"application/json": {"schema": {"$ref": "#/no"}}}}}),
@@ -715,3 +716,13 @@ def test_credentials_of_no_known_form_are_told_with_their_line(tmp_path: Path) -
         "`client_id` and `client_secret`",
         '6: auth.c.more: no option "more" here.',
     ]
+
+
+async def test_a_path_is_sent_as_urls_are_written(tmp_path: Path) -> None:
+    async with service(fine) as served:
+        query = {"name": "q", "in": "query", "schema": {"type": "string"}}
+        text = one({"parameters": [query]}, path="/alte Aufträge?all=1")
+        named = document(tmp_path, served, text)
+        async with opened(OpenApi, tmp_path, document=named) as tools:
+            await call(tools, "x", '{"q": "a"}')
+    assert served.last.path == "/alte%20Auftr%C3%A4ge?all=1&q=a"

@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 import sqlalchemy
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.agents.tools.desk import call, mistakes, opened
 
 from kickwheel.agents.tools import InvalidArguments, Tool
 from kickwheel.agents.tools.sql import Sql
+from kickwheel.agents.tools.statement import reading
 from kickwheel.agents.tools.tables import Column, Table, summary
 from kickwheel.core.errors import ToolError, UsageError
 
@@ -361,3 +364,58 @@ async def test_full_text_search_and_views_are_asked_like_tables(tmp_path: Path) 
         assert await tools["desk_change"].call(changed) == "1 row changed"
         with pytest.raises(InvalidArguments):
             await tools["desk_change"].call({"statement": "UPDATE sqlite_master SET sql = ''"})
+
+
+@pytest.mark.parametrize(
+    ("dialect", "statement"),
+    [
+        ("mysql", "SELECT 1 INTO OUTFILE '/tmp/x'"),
+        ("mysql", "SELECT 1 /*! INTO OUTFILE '/tmp/x' */"),
+        ("mariadb", "SELECT 1 /*M! INTO OUTFILE '/tmp/x' */"),
+        ("mysql", "SELECT LOAD_FILE('/etc/passwd')"),
+        ("mssql", "SELECT * INTO x FROM orders"),
+        ("mssql", "EXEC xp_cmdshell 'dir'"),
+        ("mssql", "SELECT * FROM OPENROWSET('a', 'b', 'c')"),
+        ("oracle", "SELECT * FROM orders FOR UPDATE"),
+        ("postgresql", "SELECT pg_catalog.pg_read_file('x')"),
+        ("postgresql", "SELECT \"pg_read_file\"('x')"),
+        ("postgresql", "SELECT U&\"\\0070g_read_file\"('x')"),
+        ("postgresql", "SELECT * FROM dblink('x', 'DELETE FROM orders') AS t(a int)"),
+    ],
+)
+def test_other_databases_have_other_ways_out(dialect: str, statement: str) -> None:
+    with pytest.raises(InvalidArguments):
+        reading(statement, {}, dialect)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "statement"),
+    [
+        ("mssql", "SELECT TOP 3 * FROM orders"),
+        ("oracle", "SELECT * FROM orders WHERE ROWNUM < 3"),
+        ("postgresql", "(SELECT 1) UNION ALL SELECT 2 ORDER BY 1"),
+        ("postgresql", "VALUES (1), (2)"),
+        ("nobody_knows", "SELECT 1"),
+    ],
+)
+def test_reading_in_other_dialects_is_reading(dialect: str, statement: str) -> None:
+    assert reading(statement, {}, dialect).text == statement
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    parts=st.lists(
+        st.one_of(
+            st.text(st.sampled_from("ab :?%\\-/*;"), max_size=8).map(lambda t: f"'{t}'"),
+            st.sampled_from([":x", ":y_1"]),
+        ),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_only_what_stands_outside_of_texts_is_a_place(parts: list[str]) -> None:
+    values = {part[1:]: f"<{part}>" for part in parts if part.startswith(":")}
+    statement = reading(f"SELECT {', '.join(parts)}", values, "sqlite")
+    with sqlalchemy.create_engine("sqlite://").connect() as connection:
+        (row,) = connection.execute(sqlalchemy.text(statement.text), values)
+    assert list(row) == [f"<{p}>" if p.startswith(":") else p[1:-1] for p in parts]

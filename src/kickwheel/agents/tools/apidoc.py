@@ -4,6 +4,7 @@ Versions 3.0 and 3.1 are read as they are, Swagger 2.0 as the 3.0 that says the 
 Documents are what other people wrote: whatever is wrong in one is told with the place where it is.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -13,6 +14,7 @@ from kickwheel.agents.tools import swagger
 from kickwheel.agents.tools.dialect import plain
 from kickwheel.agents.tools.style import Parameter, Place, parameter
 from kickwheel.agents.tools.tool import safe
+from kickwheel.agents.tools.web import template
 from kickwheel.core.errors import UsageError
 from kickwheel.core.schema import inlined, pointed
 
@@ -153,6 +155,9 @@ class _Reader:
             properties[argument] = _described(about)
             if about.get("required") or place == "path":
                 required.append(argument)
+        for place in re.findall(r"\{([^{}]*)\}", path):
+            if not any(p.place == "path" and p.name == place for p in parameters.values()):
+                raise ValueError(f"the path's parameter {place} is described nowhere")
         body = self._body(said.get("requestBody"), properties)
         if body is not None and body.required:
             required.append("body")
@@ -173,7 +178,7 @@ class _Reader:
             labels=frozenset(labels),
             description=_description(said, f"{method.upper()} {path}"),
             method=method.upper(),
-            url=self._url(said, item) + path,
+            url=template(self._url(said, item) + path),
             parameters=parameters,
             body=body,
             takes_key=takes_key,

@@ -22,7 +22,17 @@ from kickwheel.agents.tools import style
 from kickwheel.agents.tools.auth import Auth, Fixed
 from kickwheel.agents.tools.style import Parameter, parameter
 from kickwheel.agents.tools.tool import Effects, Limits, Toolbox, ToolPart
-from kickwheel.agents.tools.web import EFFECTS, Access, Call, ask, form, header, segment, session
+from kickwheel.agents.tools.web import (
+    EFFECTS,
+    Access,
+    Call,
+    ask,
+    form,
+    header,
+    segment,
+    session,
+    template,
+)
 from kickwheel.core.plugins import Context, nearest
 from kickwheel.core.schema import inlined
 from kickwheel.records import ToolSpec
@@ -145,7 +155,7 @@ class _Asking:
         request = self._request
         defaults = {n: p["default"] for n, p in request.parameters.items() if "default" in p}
         given = {**defaults, **{n: v for n, v in arguments.items() if v is not None}}
-        path, _, query = request.url.partition("?")
+        path, _, query = template(request.url).partition("?")
         queried = [
             style.in_query(_query(name), value)
             for name, value in _filled(request.query, given).items()

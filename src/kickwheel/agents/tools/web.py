@@ -43,6 +43,7 @@ EFFECTS: Mapping[str, Effects] = {
 _TOLD = ("location", "last-modified", "etag", "content-length")
 _PASSING = frozenset((408, 425, 429, 500, 502, 503, 504))
 _MODELS_FAULT = frozenset((400, 422))
+_URL_SIGNS = ":/?#[]@!$&'()*+,;=%~"
 _TEXT = re.compile(
     r"text/.*|application/(.*\+)?(json|xml|yaml|x-yaml|javascript|x-ndjson|x-www-form-urlencoded)"
     r"|image/svg\+xml"
@@ -55,9 +56,9 @@ class Call:
 
     method: str
     url: str
-    """Absolute and percent-encoded, without the query."""
+    """Absolute and percent-encoded."""
     query: str = ""
-    """Percent-encoded, without the question mark."""
+    """What the arguments add to the query, percent-encoded."""
     headers: Mapping[str, str] = field(default_factory=dict)
     cookies: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
@@ -150,6 +151,13 @@ def origin(url: str) -> str:
     return f"{parts.scheme}://{host}{shown}"
 
 
+def template(url: str) -> str:
+    """A URL with places in braces, percent-encoded between them where it must be."""
+    parts = re.split(r"(\{[^{}]*\})", url)
+    # What may stand in a URL stays as the app or the document wrote it.
+    return "".join(part if part.startswith("{") else quote(part, safe=_URL_SIGNS) for part in parts)
+
+
 def segment(value: str) -> str:
     """A value as part of a URL's path, from which it cannot lead elsewhere.
 
@@ -173,7 +181,8 @@ def header(value: str) -> str:
 
 
 async def _once(opened: aiohttp.ClientSession, call: Call, most: int) -> Reply:
-    url = URL(f"{call.url}?{call.query}" if call.query else call.url, encoded=True)
+    joined = f"{call.url}{'&' if '?' in call.url else '?'}{call.query}" if call.query else call.url
+    url = URL(joined, encoded=True)
     headers = dict(call.headers)
     if call.cookies:
         headers["Cookie"] = "; ".join(f"{name}={quote(value)}" for name, value in call.cookies)
