@@ -336,7 +336,7 @@ def run(
     *,
     name: str | None = None,
     key: str = "",
-    on_event: Callable[[Event], None] = lambda event: None,
+    on_event: Callable[[Event], None] | None = None,
 ) -> Answered:
     """What an agent or model of the app answers to one question.
 

@@ -51,12 +51,13 @@ async def ask(
     messages: Sequence[Message],
     recorder: Recorder,
     *,
-    on_event: Callable[[Event], None] = lambda event: None,
+    on_event: Callable[[Event], None] | None = None,
 ) -> Answered:
     """The answer of an agent or model.
 
     Args:
-        on_event: told what happens as it happens; of a model, its text.
+        on_event: told what happens as it happens; of a model, its text. Without it models may
+            answer in one piece, which costs both sides less.
     Raises:
         ModelError: a model did not answer, or not in a way that can be used.
         ToolError: a tool whose result should have been the answer failed.
@@ -64,7 +65,8 @@ async def ask(
     started = time.perf_counter()
     with recorder.trace(model.name, model.name) as root:
         run = getattr(model, "run", None)
-        events = _model(model, messages) if run is None else run(messages)
+        request = ChatRequest(messages=tuple(messages), whole=on_event is None)
+        events = _model(model, request) if run is None else run(messages, request)
         calls, finished = await _followed(events, on_event)
         root.input, root.output = tuple(messages), (finished.answer,)
     return Answered(
@@ -79,11 +81,12 @@ async def ask(
 
 
 async def _followed(
-    events: AsyncIterator[Event], on_event: Callable[[Event], None]
+    events: AsyncIterator[Event], on_event: Callable[[Event], None] | None
 ) -> tuple[list[ToolCall], Finished]:
     calls: list[ToolCall] = []
     async for event in events:
-        on_event(event)
+        if on_event is not None:
+            on_event(event)
         if isinstance(event, Called):
             calls.append(event.call)
         if isinstance(event, Finished):
@@ -91,9 +94,9 @@ async def _followed(
     raise AssertionError("the last event of an agent is Finished")
 
 
-async def _model(model: Model, messages: Sequence[Message]) -> AsyncIterator[Event]:
+async def _model(model: Model, request: ChatRequest) -> AsyncIterator[Event]:
     collected = Collected()
-    async with aclosing(observed.stream(model, ChatRequest(messages=tuple(messages)))) as deltas:
+    async with aclosing(observed.stream(model, request)) as deltas:
         async for delta in deltas:
             collected.add(delta)
             if isinstance(delta, TextDelta):

@@ -143,12 +143,18 @@ class Run:
         self._begin()
         self.again = partial(self._ask_again, model, request)
         self.formed = request.json_schema is not None
-        request = replace(request, timeout_s=min(request.timeout_s, self.options.timeout_s))
+        request = replace(
+            request,
+            timeout_s=min(request.timeout_s, self.options.timeout_s),
+            whole=request.whole or not aloud,
+        )
         request = await self._remembered(model, request)
         told = False
 
         async def do() -> Completion:
             nonlocal told
+            if request.whole:
+                return await observed.complete(model, request)
             told = True
             started = time.perf_counter()
             collected = Collected()

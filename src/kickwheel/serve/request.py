@@ -56,6 +56,7 @@ def read(body: bytes) -> tuple[ChatBody, ChatRequest]:
         max_tokens=_limit(asked),
         stop=(asked.stop,) if isinstance(asked.stop, str) else tuple(asked.stop or ()),
         seed=asked.seed,
+        whole=not asked.stream,
         extra={
             key: value
             for key, value in plain.items()

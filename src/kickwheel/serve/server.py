@@ -10,7 +10,6 @@ come in, how much a body may hold, an id on every answer, errors in OpenAI's sha
 import asyncio
 import contextlib
 import errno
-import os
 import signal
 import socket
 import threading
@@ -25,6 +24,7 @@ from starlette.responses import Response
 
 from kickwheel.agents.keeper import Keeper
 from kickwheel.core.errors import KickwheelError, UsageError
+from kickwheel.core.identity import fresh
 from kickwheel.core.store import Store
 from kickwheel.models.caller import acting_for
 from kickwheel.serve.auth import Keys, check_host
@@ -105,7 +105,7 @@ class Front:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return
-        trace = os.urandom(16).hex()
+        trace = fresh(16)
         hot = scope["path"] == PATH
         identity = ANSWER_ID + trace if hot else "req-" + trace
         scope["state"] = {**scope.get("state", {}), "identity": identity}

@@ -13,7 +13,6 @@ not be kept is counted and logged.
 import asyncio
 import contextlib
 import logging
-import os
 import threading
 import time
 from collections import deque
@@ -23,6 +22,7 @@ from types import TracebackType
 from typing import Self
 
 from kickwheel.core.errors import StoreError
+from kickwheel.core.identity import fresh
 from kickwheel.records import Message, Span, SpanKind, ToolSpec, Trace, genai
 from kickwheel.records.trace import Value
 from kickwheel.trace.store import Traces
@@ -57,7 +57,7 @@ class OpenSpan:
     )
 
     def __init__(self, kind: SpanKind, name: str, noted: "_Noted | None" = None) -> None:
-        self.id = os.urandom(8).hex()
+        self.id = fresh(8)
         self.kind: SpanKind = kind
         self.name = name
         self.start_ns = 0
@@ -194,7 +194,7 @@ class Recorder:
             name: the root span's name.
             identity: the trace's id, 32 hex digits, where it must be known beforehand.
         """
-        return OpenSpan(kind, name, _Noted(self, workload, identity or os.urandom(16).hex()))
+        return OpenSpan(kind, name, _Noted(self, workload, identity or fresh(16)))
 
     def flush(self, timeout_s: float = 30.0) -> bool:
         """Waits until all that ended before this call is written or lost; `False` at timeout."""

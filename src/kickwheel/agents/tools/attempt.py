@@ -8,7 +8,6 @@ All tries of a call share its `timeout_s`, so that no retry makes a slow thing s
 """
 
 import asyncio
-import os
 import random
 import weakref
 from collections.abc import AsyncGenerator, Mapping
@@ -20,6 +19,7 @@ from kickwheel.agents.caller import call_key, idempotency_key
 from kickwheel.agents.tools.breaker import Breaker, Unavailable
 from kickwheel.agents.tools.tool import InvalidArguments, Limits, Tool
 from kickwheel.core.errors import ToolError
+from kickwheel.core.identity import fresh
 from kickwheel.records import genai
 from kickwheel.trace.record import OpenSpan
 
@@ -81,7 +81,7 @@ def _key(limits: Limits) -> str:
     """A kept run has given the call its key already; it stays the same when the run is resumed."""
     kept = idempotency_key()
     if kept is None or limits.effects == "none" or isinstance(durable.steps(), durable.Unkept):
-        return os.urandom(16).hex()
+        return fresh(16)
     return kept
 
 
