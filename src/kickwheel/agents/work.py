@@ -165,7 +165,9 @@ class Run:
                         self.say(aloud(piece.text) if callable(aloud) else piece.text)
             return collected.completion(started)
 
-        completion = await steps().step(f"model {model.name}", request, do, Completion)
+        # How it comes changes nothing in the answer.
+        same = replace(request, whole=False) if request.whole else request
+        completion = await steps().step(f"model {model.name}", same, do, Completion)
         if aloud and not told:
             text = completion.message.content or ""
             self.say(aloud(text) if callable(aloud) else text)
@@ -454,7 +456,7 @@ class Worker:
                 lambda: self._within(run, wanted),
                 Finished,
                 agent=self.name,
-                asked=run.asked,
+                asked=replace(run.asked, whole=False),
                 key=caller().key,
                 identity=caller().run,
             )
