@@ -1,4 +1,5 @@
 import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,65 @@ async def test_the_model_may_have_the_last_word(tmp_path: Path) -> None:
     async with desk(tmp_path, says, text) as (app, server):
         assert await answer(app, "desk", "?") == "Take an umbrella."
     assert last(server.asked[1][1]) == "rainy"
+
+
+IN_PYTHON = APP.replace("instructions: You", "runs: python, instructions: You")
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("import statistics\nstatistics.mean([1, await fare(start='ab', end='c')])", "2"),
+        (
+            "import asyncio\nawait asyncio.gather(weather(city='Oslo'), book(city='Rome'))",
+            '["sunny","room in Rome"]',
+        ),
+        ("await answer('so')\n1", "so"),
+        ("print('so')", "so"),
+        ("import os\nsorted(os.listdir()), os.getuid() != 0", '[[".link"],true]'),
+    ],
+)
+async def test_all_of_python_runs_in_a_sandbox(tmp_path: Path, source: str, says: str) -> None:
+    async with desk(tmp_path, in_turn(block(source)), IN_PYTHON) as (app, server):
+        assert await answer(app, "desk", "?") == says
+    assert "standard library" in server.asked[0][1]["messages"][0]["content"]
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("x = 1\nawait weather(city='Atlantis')", "line 2: RuntimeError: KeyError: 'Atlantis'"),
+        ("1 +", "line 1: SyntaxError"),
+        ("await weather('Oslo')", "takes keyword arguments only"),
+        ("weather(city='Oslo')", "write await before it"),
+        ("open('/etc/shadow').read()", "line 1: PermissionError|FileNotFoundError"),
+        ("import urllib.request as u\nu.urlopen('http://1.1.1.1', timeout=2)", "line 2: URLError"),
+        ("while True:\n    pass", "used up its 0.5 s"),
+        ("import os\nos._exit(3)", "ended early"),
+        ("b'x' * 10**10", "MemoryError|memory"),
+        (
+            "import socket\ns = socket.socket(socket.AF_UNIX)\ns.connect('.link')\n"
+            "s.send(b'[1]\\n{')\nNone",
+            "it says nothing",
+        ),
+    ],
+)
+async def test_what_goes_wrong_in_the_sandbox_is_told(
+    tmp_path: Path, source: str, says: str
+) -> None:
+    text = IN_PYTHON.replace("runs: python", "runs: python, limits: {run_s: 0.5}")
+    async with desk(tmp_path, in_turn(block(source), "sorry"), text) as (app, server):
+        assert await answer(app, "desk", "?") == "sorry"
+    assert re.search(says, last(server.asked[1][1]))
+
+
+async def test_the_runs_time_ends_a_sandboxed_program(tmp_path: Path) -> None:
+    text = IN_PYTHON.replace("runs: python", "runs: python, timeout_s: 1.5")
+    source = "import asyncio\nawait asyncio.sleep(60)"
+    async with asyncio.timeout(20), desk(tmp_path, in_turn(block(source)), text) as (app, _):
+        with pytest.raises(ModelError) as raised:
+            await complete(app.model("desk"), ChatRequest(messages=(_user("?"),)))
+    assert raised.value.status == 504
 
 
 async def test_other_agents_are_functions(tmp_path: Path) -> None:

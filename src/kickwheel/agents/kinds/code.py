@@ -6,8 +6,9 @@
          └──────────────┘   it ends: what it says is the answer (or goes to the model)
 
 One program does what a loop would ask a model five times for: loops, conditions, several calls at
-once. It runs in Monty, which knows a part of Python and reaches nothing but the tools. Each call of
-a tool is a step of the run like any other, with all its limits.
+once. It runs in Monty, which knows a part of Python and reaches nothing but the tools; or, with
+`runs: python`, in CPython in a sandbox. Each call of a tool is a step of the run like any other,
+with all its limits.
 """
 
 import json
@@ -24,7 +25,7 @@ from kickwheel.agents.delegate import as_tool
 from kickwheel.agents.events import Finished
 from kickwheel.agents.kinds.tool_loop import INVALID_IN_A_ROW, unpacked
 from kickwheel.agents.stubs import Stub, stubs
-from kickwheel.agents.tools import Tool, Toolbox
+from kickwheel.agents.tools import Tool, Toolbox, linked
 from kickwheel.agents.tools.monty import Outcome, ProgramLimits, run_program
 from kickwheel.agents.transcript import Prompt
 from kickwheel.agents.work import AgentPart, Run, Worker
@@ -40,9 +41,15 @@ these functions, with keyword arguments only; several at once with asyncio.gathe
 {tools}
 
 They return what their text holds: JSON as Python values, anything else as str. The last line is \
-an expression, and its value is the answer. Import nothing but json, re, math, datetime and \
-asyncio. Where no function is needed, answer in plain words without a program."""
+an expression, and its value is the answer. Where no function is needed, answer in plain words \
+without a program."""
 """What stands in front of the conversation; the functions take the place of `{tools}`."""
+
+IMPORTS = {
+    "monty": "Import nothing but json, re, math, datetime and asyncio.",
+    "python": "The standard library can be imported; there are no files and no network.",
+}
+"""What stands behind it, by what runs the program."""
 
 _BLOCK = re.compile(r"```(?:python3?|py)?[ \t]*\r?\n(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
 _SHOWN = 2000
@@ -79,6 +86,9 @@ class Code(AgentPart):
     answer: Literal["result", "model"] = "result"
     """Who has the last word. `result`: what the program says is the answer. `model`: the model
     reads it, and answers or writes another program."""
+    runs: Literal["monty", "python"] = "monty"
+    """What runs programs. `monty`: an interpreter of a part of Python that starts in milliseconds.
+    `python`: all of Python, in a sandbox (Debian: bubblewrap), a tenth of a second each."""
     limits: Bounds = Bounds()
     """What one program may use."""
     max_tokens: Annotated[int, Field(gt=0)] | None = None
@@ -90,6 +100,8 @@ class Code(AgentPart):
         boxes: dict[str, Toolbox] = {name: context.part("tools", name) for name in self.tools}
         boxes |= {name: [as_tool(context.part("agents", name))] for name in self.agents}
         model = context.part("models", self.model)
+        if self.runs == "python":
+            await linked.ready()
         yield Coding(context.name, model, unpacked(context.name, boxes), self)
 
 
@@ -175,7 +187,8 @@ class Coding(Worker):
                 return run.ended("answered", Message(role="assistant", content=text))
             running = _Program(run, self._tools, self._stubs, number)
             number += 1
-            outcome = await run_program(source, running.functions(), self._limits())
+            execute = linked.run_linked if self._code.runs == "python" else run_program
+            outcome = await execute(source, running.functions(), self._limits())
             result, wrong = _result(running, outcome)
             if not wrong and self._code.answer == "result":
                 run.say(result)
@@ -200,6 +213,7 @@ class Coding(Worker):
     async def _ask(self, run: Run, conversation: Sequence[Message]) -> Completion:
         listed = "\n\n".join(stub.text for stub in self._stubs.values()) or "(there are none)"
         prompt = self._code.prompt.format(tools=listed)
+        prompt = f"{prompt} {IMPORTS[self._code.runs]}"
         if self._code.instructions:
             prompt = f"{self._code.instructions}\n\n{prompt}"
         limits = [n for n in (run.asked.max_tokens, self._code.max_tokens) if n is not None]
