@@ -726,3 +726,14 @@ async def test_a_path_is_sent_as_urls_are_written(tmp_path: Path) -> None:
         async with opened(OpenApi, tmp_path, document=named) as tools:
             await call(tools, "x", '{"q": "a"}')
     assert served.last.path == "/alte%20Auftr%C3%A4ge?all=1&q=a"
+
+
+async def test_an_operation_that_is_left_out_may_be_broken(tmp_path: Path) -> None:
+    paths = {"/a": {"get": {"responses": {}}}, "/b": {"get": {"parameters": 3}}}
+    whole = {"openapi": "3.0.0", "servers": [{"url": "http://127.0.0.1:9"}], "paths": paths}
+    (tmp_path / "orders.yml").write_text(json.dumps(whole))
+    with pytest.raises(UsageError, match="GET /b is not as OpenAPI has it"):
+        async with opened(OpenApi, tmp_path, document="orders.yml"):
+            pass
+    async with opened(OpenApi, tmp_path, document="orders.yml", **{"except": ["get_b"]}) as tools:
+        assert list(tools) == ["get_a"]

@@ -5,7 +5,7 @@ Documents are what other people wrote: whatever is wrong in one is told with the
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 from urllib.parse import urljoin, urlsplit
@@ -16,6 +16,7 @@ from kickwheel.agents.tools.style import Parameter, Place, parameter
 from kickwheel.agents.tools.tool import safe
 from kickwheel.agents.tools.web import template
 from kickwheel.core.errors import UsageError
+from kickwheel.core.plugins import nearest
 from kickwheel.core.schema import inlined, pointed
 
 DESCRIPTION_CHARS = 1000
@@ -44,8 +45,6 @@ class Operation:
 
     name: str
     """Unique in the document, and as model providers take names."""
-    labels: frozenset[str]
-    """What it can be chosen by: id, tags, `GET /orders/{number}`, name."""
     description: str
     method: str
     url: str
@@ -82,14 +81,23 @@ class ApiDocument:
     schemes: Mapping[str, Scheme]
 
 
-def read(document: dict[str, Any], source: str, server: str | None = None) -> ApiDocument:
-    """What the document says.
+def read(
+    document: dict[str, Any],
+    source: str,
+    *,
+    server: str | None = None,
+    only: Sequence[str] = (),
+    without: Sequence[str] = (),
+) -> ApiDocument:
+    """What the document says of the operations that are wanted; the others may be as they like.
 
     Args:
         source: its path or URL, as errors name it; relative servers start from a URL.
         server: asked instead of the servers that it names.
+        only: operations to take, by id, name, tag or `GET /orders`; by default all.
+        without: operations to leave out, in the same ways.
     Raises:
-        UsageError: it is none, or says something that cannot be.
+        UsageError: it is none, says something that cannot be, or has no such operation.
     """
     base = source if urlsplit(source).scheme in ("http", "https") else None
     version = str(document.get("openapi") or document.get("swagger") or "")
@@ -100,7 +108,12 @@ def read(document: dict[str, Any], source: str, server: str | None = None) -> Ap
             f"{source}: is no OpenAPI document: it has neither `openapi: 3.…` nor `swagger: 2.0`"
         )
     reader = _Reader(document, source, base, server)
-    return ApiDocument(tuple(reader.operations()), _or_told(source, reader.schemes))
+    found = tuple(reader.operations(frozenset(only), frozenset(without)))
+    for label in (*only, *without):
+        if label not in reader.labels:
+            known = nearest(label, reader.labels)
+            raise UsageError(f'{source}: has no operation or tag "{label}". {known}')
+    return ApiDocument(found, _or_told(source, reader.schemes))
 
 
 def _or_told(source: str, make: Any) -> Any:
@@ -116,8 +129,9 @@ class _Reader:
     ) -> None:
         self._document, self._source, self._base, self._server = document, source, base, server
         self._names: set[str] = set()
+        self.labels: set[str] = set()
 
-    def operations(self) -> Iterator[Operation]:
+    def operations(self, only: frozenset[str], without: frozenset[str]) -> Iterator[Operation]:
         paths = self._document.get("paths", {})
         if not isinstance(paths, dict):
             raise UsageError(f"{self._source}: `paths` is no mapping")
@@ -128,30 +142,42 @@ class _Reader:
             except _BROKEN as error:
                 raise self._wrong(path, error) from error
             for method in methods:
+                said, where = item[method], f"{method.upper()} {path}"
                 try:
-                    yield self._operation(path, method, item, item[method])
+                    name = self._name(said.get("operationId") or f"{method} {path}")
+                    labels = {name, where, str(said.get("operationId") or name)}
+                    labels.update(str(tag) for tag in said.get("tags") or ())
+                    self.labels |= labels
+                    if labels & without or (only and not labels & only):
+                        continue
+                    yield self._operation(name, path, method, item, said)
                 except _BROKEN as error:
-                    raise self._wrong(f"{method.upper()} {path}", error) from error
+                    raise self._wrong(where, error) from error
 
     def schemes(self) -> dict[str, Scheme]:
         found = (self._document.get("components") or {}).get("securitySchemes") or {}
         return {name: self._scheme(self._followed(said)) for name, said in found.items()}
 
     def _operation(
-        self, path: str, method: str, item: Mapping[str, Any], said: Mapping[str, Any]
+        self,
+        name: str,
+        path: str,
+        method: str,
+        item: Mapping[str, Any],
+        said: Mapping[str, Any],
     ) -> Operation:
         properties: dict[str, Any] = {}
         required: list[str] = []
         parameters: dict[str, Parameter] = {}
         takes_key = False
-        for place, name, about in self._parameters(item, said):
-            if place == "header" and name.lower() in _SET_BY_US:
+        for place, theirs, about in self._parameters(item, said):
+            if place == "header" and theirs.lower() in _SET_BY_US:
                 continue
-            if place == "header" and name.lower() == "idempotency-key":
+            if place == "header" and theirs.lower() == "idempotency-key":
                 takes_key = True
                 continue
-            argument = self._argument(safe(name), place, {*properties, "body"})
-            parameters[argument] = parameter(name, place, about)
+            argument = self._argument(safe(theirs), place, {*properties, "body"})
+            parameters[argument] = parameter(theirs, place, about)
             properties[argument] = _described(about)
             if about.get("required") or place == "path":
                 required.append(argument)
@@ -169,13 +195,9 @@ class _Reader:
         }
         schema = plain(inlined(whole, self._document))
         self._check_references(schema)
-        name = self._name(said.get("operationId") or f"{method} {path}")
-        tags = [str(tag) for tag in said.get("tags") or ()]
-        labels = {name, str(said.get("operationId") or name), f"{method.upper()} {path}", *tags}
         wants = said.get("security", self._document.get("security")) or ()
         return Operation(
             name=name,
-            labels=frozenset(labels),
             description=_description(said, f"{method.upper()} {path}"),
             method=method.upper(),
             url=template(self._url(said, item) + path),

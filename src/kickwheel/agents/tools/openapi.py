@@ -5,7 +5,7 @@ servers and of who may ask is kept to: requests go to its servers only.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Literal
 
@@ -97,14 +97,13 @@ class OpenApi(ToolPart):
         """The operations as tools."""
         async with session() as opened:
             document = await self._read(opened, context)
-            chosen = self._chosen(document)
-            gate = _Gate(opened, self.document, document, self.auth, chosen)
-            yield [self._tool(opened, gate, operation) for operation in chosen]
+            gate = _Gate(opened, self.document, document, self.auth)
+            yield [self._tool(opened, gate, operation) for operation in document.operations]
 
     async def _read(self, opened: aiohttp.ClientSession, context: Context) -> ApiDocument:
         if not self.document.startswith(("http://", "https://")):
             path = context.folder / self.document
-            return apidoc.read(bundled(path), str(path), self.server)
+            return self._said(bundled(path), str(path))
         call = Call(method="GET", url=self.document, headers={"Accept": "*/*"})
         try:
             async with asyncio.timeout(WAIT_S):
@@ -114,21 +113,12 @@ class OpenApi(ToolPart):
             raise UsageError(f"{self.document}: cannot be read: {why}") from error
         if reply.status != 200 or not reply.whole:
             raise UsageError(f"{self.document}: cannot be read: it answers {reply.status}")
-        return apidoc.read(parsed(reply.body, self.document), self.document, self.server)
+        return self._said(parsed(reply.body, self.document), self.document)
 
-    def _chosen(self, document: ApiDocument) -> list[Operation]:
-        known = {label: 0 for operation in document.operations for label in operation.labels}
-        for label in (*self.only, *self.without):
-            if label not in known:
-                raise UsageError(
-                    f'{self.document}: has no operation or tag "{label}". {nearest(label, known)}'
-                )
-        return [
-            operation
-            for operation in document.operations
-            if (not self.only or operation.labels.intersection(self.only))
-            and not operation.labels.intersection(self.without)
-        ]
+    def _said(self, document: dict[str, Any], source: str) -> ApiDocument:
+        return apidoc.read(
+            document, source, server=self.server, only=self.only, without=self.without
+        )
 
     def _tool(self, opened: aiohttp.ClientSession, gate: "_Gate", operation: Operation) -> Tool:
         limits = self.limits(EFFECTS[operation.method])
@@ -211,7 +201,6 @@ class _Gate:
         source: str,
         document: ApiDocument,
         credentials: Mapping[str, Credentials],
-        chosen: Sequence[Operation],
     ) -> None:
         self._source = source
         for name in credentials:
@@ -219,7 +208,7 @@ class _Gate:
                 known = nearest(name, dict(document.schemes))
                 raise UsageError(f'{source}: has no security scheme "{name}". {known}')
         scopes: dict[str, dict[str, None]] = {}
-        for operation in chosen:
+        for operation in document.operations:
             for name, wanted in (scheme for way in operation.security for scheme in way):
                 scopes.setdefault(name, {}).update(dict.fromkeys(wanted))
         self._open: dict[str, Access] = {
