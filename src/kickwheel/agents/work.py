@@ -138,8 +138,6 @@ class Run:
             # A grammar of the answer would let no call pass; the last answer is read when it is
             # there.
             request = replace(request, json_schema=None)
-        if looking():
-            raise Reached(model, await self._remembered(model, request))
         self._begin()
         self.again = partial(self._ask_again, model, request)
         self.formed = request.json_schema is not None
@@ -149,6 +147,8 @@ class Run:
             whole=request.whole or not aloud,
         )
         request = await self._remembered(model, request)
+        if looking():
+            raise Reached(model, request)
         told = False
 
         async def do() -> Completion:
