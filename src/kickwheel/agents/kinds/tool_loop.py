@@ -78,8 +78,9 @@ class Loop(Worker):
         theirs = {tool.name for tool in run.asked.tools}
         # Where the caller brings a tool of the same name, it wants to make those calls itself.
         own = {name: tool for name, tool in self._tools.items() if name not in theirs}
-        # Results that are the answer themselves are read by nobody who could page on.
-        run.calls.paging = self._loop.answer == "model"
+        # Results that are the answer themselves are read by nobody who could page on, or be misled.
+        reads = self._loop.answer == "model"
+        run.calls.paging = reads
         conversation = [*self._instructions(), *run.asked.messages]
         invalid = steps = 0
         told: list[calling.Result] = []
@@ -107,7 +108,11 @@ class Loop(Worker):
             results = await run.call(own, message.tool_calls)
             conversation.append(replace(message, tool_calls=_readable(message, results)))
             conversation += [
-                Message(role="tool", content=result.shown, tool_call_id=call.id)
+                Message(
+                    role="tool",
+                    content=result.shown if reads else result.text,
+                    tool_call_id=call.id,
+                )
                 for call, result in zip(message.tool_calls, results, strict=True)
             ]
             told += [result for result in results if result.state != "invalid"]
