@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from tests.agents.desk import whole
+from tests.agents.desk import desk, whole
 from tests.models.loopback import USAGE, chunk, loopback, stream
+
+import kickwheel
 
 REPOSITORY = Path(__file__).parents[3]
 APP = """
@@ -99,3 +101,30 @@ async def test_it_ends_with_its_answer_and_nothing_was_done_twice(
     assert (sorted(noted.read_text().splitlines()) if noted.exists() else []) == notes
     # Requests that were made at once may have died together.
     assert 1 < len(children) <= len(seen) + 1
+
+
+@pytest.mark.parametrize("name", ["react", "code", "plan"])
+async def test_calls_that_a_person_must_allow_wait_for_them_in_each_kind(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = APP.replace("effects: once", "effects: once, confirm: true")
+
+    async with desk(tmp_path, lambda body: says(name, body), text):
+        monkeypatch.chdir(tmp_path)
+        await asyncio.to_thread(kickwheel.run, tmp_path, "Note it, please.", name=name)
+        for _ in range(9):
+            (standing,) = await asyncio.to_thread(kickwheel.runs, tmp_path)
+            if standing.state != "waiting":
+                break
+            asked = standing.questions[0]
+            assert "May note be called with" in asked.text
+            await asyncio.to_thread(
+                kickwheel.answer, tmp_path, standing.id, "yes", question=asked.path
+            )
+    assert (standing.state, standing.answer) == ("done", "Done.")
+    noted = (tmp_path / "noted").read_text().splitlines()
+    assert sorted(noted) == {
+        "react": ["2", "4"],
+        "code": ["a", "b", "noted a", "noted b"],
+        "plan": ["a", "b", "noted a"],
+    }[name]

@@ -184,7 +184,7 @@ class Planning(Worker):
                     return
                 results[step.id] = step, await self._done(run, step, known, again)
             finally:
-                # Also where it waits for a person: whoever needs it does not wait for ever.
+                # Whatever becomes of it, whoever needs it does not wait for ever.
                 over[step.id].set()
 
         await together([partial(one, step) for step in steps])
