@@ -297,7 +297,7 @@ class _Reader:
     def _local(self, reference: str) -> str:
         if not reference.startswith("#/"):
             raise ValueError(
-                f"{reference} leads to another document; only files beside a file are read"
+                f"{reference} leads to no file in the document's folder, and nowhere else it may"
             )
         return reference
 

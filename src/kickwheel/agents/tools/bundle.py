@@ -23,7 +23,7 @@ def bundled(path: Path) -> dict[str, Any]:
     """The document of a file, with all files that it refers to in it, under `x-files`.
 
     Raises:
-        UsageError: a file cannot be read, or lies outside of the document's folder.
+        UsageError: the document cannot be read, or one that it refers to is none.
     """
     root = path.resolve()
     waiting, files = [root], dict[Path, dict[str, Any]]()
@@ -82,7 +82,11 @@ def parsed(data: bytes, source: str) -> dict[str, Any]:
 
 
 def _retargeted(node: Any, file: Path, root: Path) -> list[Path]:
-    """The files that a document refers to; its references are changed to where they will stand."""
+    """The files that a document refers to; its references are changed to where they will stand.
+
+    What is no file in the document's folder stays as it is: old documents write `Pet` for a
+    definition of that name, and one that nobody follows does no harm.
+    """
     if isinstance(node, list):
         return [found for entry in node for found in _retargeted(entry, file, root)]
     if not isinstance(node, dict):
@@ -93,8 +97,8 @@ def _retargeted(node: Any, file: Path, root: Path) -> list[Path]:
         return found
     name, _, pointer = reference.partition("#")
     target = (file.parent / unquote(name)).resolve() if name else file
-    if not target.is_relative_to(root.parent):
-        raise UsageError(f"{file}: {reference} leads out of the folder {root.parent}")
+    if not target.is_relative_to(root.parent) or not target.is_file():
+        return found
     if target != root:
         step = _name(target, root).replace("~", "~0").replace("/", "~1")
         node["$ref"] = f"#/{_FILES}/{step}{pointer}"
