@@ -175,6 +175,13 @@ async def test_a_long_result_is_cut_and_says_so() -> None:
     assert result.text == "x" * 400 + "\n[1,100 more characters were cut off; ask for less]"
 
 
+async def test_half_a_character_does_not_break_what_comes_after_it() -> None:
+    async def half() -> str:
+        return "Zürich \ud83d sunny"
+
+    assert (await calling.call({"weather": Weather(half)}, OSLO)).text == "Zürich ? sunny"
+
+
 async def test_what_is_no_text_is_a_failure() -> None:
     async def number() -> int:
         return 3

@@ -278,7 +278,10 @@ async def _agreed(ready: _Ready, flow: Flow) -> None:
 async def _make(ready: _Ready, noted: OpenSpan) -> _Made:
     try:
         text = await attempts(ready.tool, ready.name, ready.arguments, ready.limits, noted)
-        return _Made(text[:KEPT_CHARS], chars=len(text))
+        kept = text[:KEPT_CHARS]
+        if not kept.isascii():  # Half a surrogate pair could be neither kept nor sent to a model.
+            kept = kept.encode("utf-8", "replace").decode()
+        return _Made(kept, chars=len(text))
     except InvalidArguments as error:
         noted.fail(error)
         return _Made(f"error: {error}", "invalid")
