@@ -336,6 +336,7 @@ def test_traffic_of_one_template_is_still_tested() -> None:
     ]
     dataset = curate(traces, OPTIONS)
     assert dataset.steps[-1].name == "split by near-duplicate"
+    assert curate(traces, OPTIONS, dataset) == dataset
     assert dataset.part("test")
     assert dataset.part("train")
     assert dataset.cleanliness.clean

@@ -47,6 +47,10 @@ class Options:
     the specialist itself, lest it learns its own mistakes."""
 
 
+WHOLE, CUT = "split by template", "split by near-duplicate"
+"""How the last step of a dataset is called: whether templates stand on one side, or are cut."""
+
+
 def curate(traces: Iterable[Trace], options: Options, previous: Dataset | None = None) -> Dataset:
     """The dataset that the traces make: the same for the same traces in any order.
 
@@ -92,6 +96,9 @@ class _Work:
         before = previous.examples if previous is not None else ()
         self._earlier = {question(example.messages): example for example in before}
         self._known = {example.id for example in before}
+        last = previous.steps[-1:] if previous is not None else ()
+        self._cut_before = any(step.name == CUT for step in last)
+        """Whether the earlier split cut through templates: their questions stand on both sides."""
         self._tools: dict[bytes, ToolSpec] = {}
         self._sets: dict[bytes, tuple[ToolSpec, ...]] = {}
 
@@ -189,16 +196,17 @@ class _Work:
         ]
         join_templates(groups, masked)
         placings = self._placings()
-        placed, by = self._place(placings, groups.members()), "template"
-        if placed.count("test") < placed.wanted / 2 or not placed.count("train"):
+        placed, by = self._place(placings, groups.members()), WHOLE
+        few = placed.count("test") < placed.wanted / 2 or not placed.count("train")
+        if few or self._cut_before:
             # Traffic of a few templates: no part of it is of other templates than the rest.
-            placed, by = self._place(placings, alone), "near-duplicate"
+            placed, by = self._place(placings, alone), CUT
         self._unpin(placed)
         sides = [
             (split, cluster) for split, cluster in zip(placed.split, placed.cluster, strict=True)
         ]
         kept = [side for i, side in enumerate(sides) if i not in placed.dropped]
-        self._drop(f"split by {by}", placed.dropped)
+        self._drop(by, placed.dropped)
         examples = [
             Example(
                 id=candidate.id,
