@@ -1,6 +1,6 @@
 """One contestant in a process of its own, without HTTP in front: prints what it took as JSON.
 
-    python inside.py CONTESTANT URL REQUESTS SESSIONS [stream]
+python inside.py CONTESTANT URL REQUESTS SESSIONS [stream]
 """
 
 import asyncio

@@ -9,14 +9,16 @@ is whoever asks.
 
 import asyncio
 import json
+import re
 import sys
+from typing import ClassVar
 
 import httptools
 
 DELAY_S = float(sys.argv[1]) / 1000 if len(sys.argv) > 1 else 0.0
 USAGE = {"prompt_tokens": 50, "completion_tokens": 10, "total_tokens": 60}
 HEAD = {"id": "chatcmpl-1", "created": 1, "model": "stub"}
-WORDS = [f"{word} " for word in "It is sunny in Oslo today and it stays so".split()]
+WORDS = re.findall(r"\S+ ", "It is sunny in Oslo today and it stays so ")
 
 
 def _whole(message: dict[str, object], reason: str) -> bytes:
@@ -35,7 +37,9 @@ def _streamed(deltas: list[dict[str, object]], reason: str) -> bytes:
     pieces = [chunk([{"index": 0, "delta": d, "finish_reason": None}]) for d in deltas]
     pieces.append(chunk([{"index": 0, "delta": {}, "finish_reason": reason}]))
     pieces += [chunk([], usage=USAGE), b"data: [DONE]\n\n"]
-    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    head = (
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    )
     return head + b"".join(b"%x\r\n%b\r\n" % (len(p), p) for p in pieces) + b"0\r\n\r\n"
 
 
@@ -47,7 +51,7 @@ def _call(name: str) -> dict[str, object]:
 class Stub(asyncio.Protocol):
     """One connection."""
 
-    answers: dict[tuple[bool, str], bytes] = {}
+    answers: ClassVar[dict[tuple[bool, str], bytes]] = {}
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport: asyncio.Transport = transport  # type: ignore[assignment]

@@ -52,7 +52,11 @@ async def _streamed(response: aiohttp.ClientResponse) -> dict[str, Any]:
         for choice in json.loads(line[6:])["choices"]:
             text += choice["delta"].get("content") or ""
             calls += choice["delta"].get("tool_calls") or []
-    return {"role": "assistant", "content": text or None, **({"tool_calls": calls} if calls else {})}
+    return {
+        "role": "assistant",
+        "content": text or None,
+        **({"tool_calls": calls} if calls else {}),
+    }
 
 
 @asynccontextmanager

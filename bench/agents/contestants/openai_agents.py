@@ -3,6 +3,8 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+from openai import AsyncOpenAI
+
 from agents import (
     Agent,
     OpenAIChatCompletionsModel,
@@ -10,7 +12,6 @@ from agents import (
     function_tool,
     set_tracing_disabled,
 )
-from openai import AsyncOpenAI
 
 set_tracing_disabled(True)
 

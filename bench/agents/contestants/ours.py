@@ -42,8 +42,14 @@ async def opened(url: str, stream: bool) -> AsyncIterator[Callable[[str], Awaita
             async def answer(question: str) -> str:
                 said: list[str] = []
                 messages = [Message(role="user", content=question)]
-                heard = (lambda e: said.append(e.text) if isinstance(e, Text) else None) if stream else None
-                asked = await ask(agent, messages, app.recorder, **({"on_event": heard} if heard else {}))
+                heard = (
+                    (lambda e: said.append(e.text) if isinstance(e, Text) else None)
+                    if stream
+                    else None
+                )
+                asked = await ask(
+                    agent, messages, app.recorder, **({"on_event": heard} if heard else {})
+                )
                 return "".join(said) if stream else asked.answer
 
             yield answer
