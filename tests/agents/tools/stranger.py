@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 MOOD = sys.argv[1]
+OBJECT = {"type": "object"}
 TEXT = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
 
 
@@ -37,6 +38,7 @@ def tools() -> list[dict[str, Any]]:
         return [
             tool("echo", inputSchema={"type": "object", "properties": {"a": {"type": "nonsense"}}}),
             tool("refuse"),
+            tool("slow", inputSchema={"properties": {"text": {"pattern": "^(a+)+$"}}, **OBJECT}),
             tool("promise", outputSchema={"type": "object", "required": ["sum"]}),
         ]
     if MOOD == "wrong":

@@ -137,6 +137,8 @@ async def test_a_server_that_lies_is_found_out(store: Store) -> None:
         taking_anything = {"type": "object", "properties": {}, "additionalProperties": True}
         assert tools["echo"].spec.parameters == taking_anything, "its schema is none"
         assert (await said(tools, "echo", text="fine")).text == "fine"
+        slow = await said(tools, "slow", text="a" * 40 + "!")
+        assert slow.state == "done", "its pattern would take years"
         refused = await said(tools, "refuse", text="prose")
         assert refused == calling.Result("error: text must be a poem", "invalid", untrusted=True)
         broken = await said(tools, "promise", text="")

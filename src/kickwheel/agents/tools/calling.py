@@ -16,12 +16,12 @@ from typing import Any, Literal
 import msgspec
 
 from kickwheel.agents import durable
+from kickwheel.agents.tools import fits
 from kickwheel.agents.tools.attempt import attempts
 from kickwheel.agents.tools.flow import Flow, Untrusted, marked
 from kickwheel.agents.tools.pages import KEPT_CHARS, MORE, More, Pages
 from kickwheel.agents.tools.repair import fitted, readable, unwrapped
 from kickwheel.agents.tools.repeat import SAME, Repeats
-from kickwheel.agents.tools.schema import mistakes
 from kickwheel.agents.tools.tool import InvalidArguments, Limits, Tool
 from kickwheel.core import redact
 from kickwheel.core.errors import KickwheelError, ToolError
@@ -210,7 +210,7 @@ def _ready(tools: Mapping[str, Tool], asked: ToolCall, flow: Flow) -> _Ready:
             f'there is no tool "{asked.name}". {nearest(asked.name, dict(tools))}'
         )
     schema = tool.spec.parameters
-    wrong = mistakes(arguments, schema)
+    wrong = fits.wrong(arguments, schema)
     if wrong:
         fitting = fitted(arguments, schema)
         if fitting is None:

@@ -29,7 +29,29 @@ def arguments_schema(announced: Mapping[str, Any]) -> dict[str, Any]:
     except (SchemaError, UsageError, RecursionError, TypeError):
         return _ANYTHING
     # JSON Schema allows what it does not forbid; our tools are stricter unless they say so.
-    return {"type": "object", "properties": {}, "additionalProperties": True, **schema}
+    return {
+        "type": "object",
+        "properties": {},
+        "additionalProperties": True,
+        **_without_patterns(schema),
+    }
+
+
+def _without_patterns(schema: Any) -> Any:
+    """The schema without regular expressions: a stranger's could keep ours busy for ever."""
+    if isinstance(schema, list):
+        return [_without_patterns(entry) for entry in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key in ("properties", "$defs") and isinstance(value, dict):
+            kept[key] = {name: _without_patterns(entry) for name, entry in value.items()}
+        elif key in ("enum", "const", "default", "examples"):
+            kept[key] = value
+        elif key not in ("pattern", "patternProperties"):
+            kept[key] = _without_patterns(value)
+    return kept
 
 
 def text_of(answer: "CallToolResult") -> str:
