@@ -5,10 +5,16 @@ openapi  services that describe themselves by an OpenAPI document
 http     services that do not: requests written in the app
 sql      questions to a database, reading only unless the app says otherwise
 files    files below a folder
+mcp      tools of MCP servers
 
 tool      what a tool is, and what one call may cost
-calling   one call as a model wrote it: read, checked, run within limits, watched
-schema    JSON Schema as far as tools need it
+calling   one call as a model wrote it: read, allowed, made, cut and marked, watched
+repair    malformed calls, where only one reading is possible
+attempt   a call within its limits: places, time, tries; `breaker`
+flow      what untrusted results may move an agent to
+pages     results that are too long, read on in parts
+repeat    calls that lead nowhere
+schema    JSON Schema as far as tools need it; `fits` says fast what it says in words
 
 A tool gets arguments and gives text; it knows neither agent nor model.
 New kind: one file here, one entry point in pyproject.toml, one page in docs/tools/.
