@@ -11,7 +11,6 @@ more, and a call that must not be made twice is not begun without being written 
 import asyncio
 import contextlib
 import logging
-import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -23,6 +22,7 @@ from kickwheel.agents.durable import STEPS, Unkept, Waiting
 from kickwheel.agents.kept import LiveRun
 from kickwheel.core import redact
 from kickwheel.core.errors import KickwheelError, RunLost, StoreError, UsageError
+from kickwheel.core.identity import fresh
 from kickwheel.core.journal import KeptRun, Question
 from kickwheel.core.journal.presence import Presence
 from kickwheel.core.journal.runs import Claimed, Open
@@ -124,7 +124,7 @@ class Keeper:
             identity = wire.digest((who.tenant, who.user, agent, key))[:32]
         now = time.time()
         new = KeptRun(
-            id=identity or os.urandom(16).hex(),
+            id=identity or fresh(16),
             agent=agent,
             asked=wire.to_bytes(asked),
             tenant=who.tenant,
@@ -207,7 +207,9 @@ class Keeper:
             if claimed is not None and new.id not in self._lives:
                 return self._start(self._live(claimed), work, wait=True)
             if claimed is None:
-                await asyncio.sleep(min(0.2, self._lease_s / 4))
+                # Of this worker's own runs it is known at once how they go on.
+                own = found.owner == self.worker
+                await asyncio.sleep(0.001 if own else min(0.2, self._lease_s / 4))
 
     async def _still_waiting(self, found: KeptRun) -> None:
         """Returns if the run may go on.
@@ -285,6 +287,9 @@ class Keeper:
     async def _stopped(self, live: LiveRun, error: Exception) -> Exception:
         """The error, after the journal has it; a run that is asked for again makes the steps that
         led to it again."""
+        with contextlib.suppress(asyncio.CancelledError):
+            # What stopped the run also cancelled it, and that may only arrive now.
+            await asyncio.sleep(0)
         if self._runs.writer.refused(live.run.id) is None and not isinstance(error, RunLost):
             writer = self._runs.writer
             writer.forget(live.run.id, live.run.owner, live.failed_by(error))
@@ -327,7 +332,7 @@ class Keeper:
     async def _beats(self) -> None:
         """Shows that this worker lives, and looks for runs that nobody works on."""
         while True:
-            # Not `wait_for`, which up to Python 3.11 loses a cancellation that comes with the event.
+            # Not `wait_for`: on Python 3.11 it loses a cancellation that comes with the event.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._lease_s / 4):
                     await self._look.wait()

@@ -118,6 +118,8 @@ class LiveRun:
         said: Said[T] | None,
     ) -> T:
         """The result of the step at `path`; see `durable.Steps.step`."""
+        if self.stopped is not None:
+            raise self.stopped
         digest = wire.digest(arguments)[:32]
         found = self._found.pop(path, None) if self._found else None
         if found is not None:
@@ -211,9 +213,8 @@ class LiveRun:
         made now."""
         shown = redact.text(wire.to_bytes(arguments).decode())
         shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
-        attempt, remark = 1, ""
+        asked, remark = f"{path}?", ""
         while True:
-            asked = f"{path}?{attempt}"
             answer = await self._answer(
                 scope,
                 asked,
@@ -240,7 +241,6 @@ class LiveRun:
                     self._put(path, KeptStep(name, digest, "done", kept), now, now)
                     await self._written()
                     return (result,)
-            attempt += 1
 
     def _keep_failure(
         self,

@@ -256,8 +256,9 @@ def _written(connection: "Connection", runs: dict[str, _Pending]) -> set[str]:
         (_BEGIN, begun),
         (_STEP, steps),
         ("DELETE FROM run_step WHERE run = ? AND path = ?", forgotten),
-        (_ASK, asked),
+        # First, since what was not answered well is asked again under the same path.
         ("DELETE FROM run_question WHERE run = ? AND path = ?", settled),
+        (_ASK, asked),
         (_END, ended),
         ("DELETE FROM run_step WHERE run = ?", done),
         ("DELETE FROM run_question WHERE run = ?", done),
