@@ -31,7 +31,18 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/.torch
 	$(BIN)/pip install -q --no-compile -e '.[dev]'
 	@touch $@ $(VENV)/.demo
 
-setup: $(VENV)/.dev ## install everything that developing needs into .venv
+# What tests need beside Python: a browser, a sandbox, a database. As root on Debian they are
+# installed; elsewhere this says what is missing, and the tests that need it fail.
+SYSTEM := chromium bubblewrap postgresql
+$(VENV)/.system: | $(VENV)/bin/python
+	@if command -v chromium >/dev/null && command -v bwrap >/dev/null && \
+		ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then touch $@; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+		apt-get install -y -qq --no-install-recommends $(SYSTEM) >/dev/null && touch $@; \
+	else echo "some tests need more: sudo apt-get install $(SYSTEM)"; fi
+
+setup: $(VENV)/.dev $(VENV)/.system ## install everything that developing needs into .venv
 
 setup-demo: $(VENV)/.demo
 
