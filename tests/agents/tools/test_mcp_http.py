@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kickwheel.agents import durable
 from kickwheel.agents.caller import Caller, acting_for
-from kickwheel.agents.tools import Tool, calling
+from kickwheel.agents.tools import Tool, calling, mcp
 from kickwheel.agents.tools.mcp import Mcp
 from kickwheel.core.errors import UsageError
 from kickwheel.core.plugins import Context
@@ -224,6 +224,19 @@ async def test_calls_are_made_in_the_callers_name(
                 assert set(guarded.seen) == {f"Bearer {name}"}
             nobody = await said(tools, "say", text="x")
             assert "works in the caller's name, and no caller is known here" in nobody.text
+
+
+async def test_connections_of_callers_are_kept_up_to_a_number(
+    opened: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mcp, "CALLERS", 2)
+    async with (
+        served(lowlevel(echo).streamable_http_app()) as port,
+        opened(Mcp(url=f"http://127.0.0.1:{port}/mcp", as_caller=True)) as tools,
+    ):
+        for name in ("ann", "ben", "cleo", "ann"):
+            with acting_for(Caller(user=name, token=SecretStr(name))):
+                assert (await said(tools, "say", text=name)).text == name
 
 
 class Sure(BaseModel):

@@ -29,6 +29,8 @@ from kickwheel.records import ToolSpec
 
 TOOLS = 500
 """Tools of one server at most."""
+DESCRIPTION_CHARS = 4000
+"""Characters of a tool's description at most; it is part of every prompt."""
 CALLERS = 100
 """Connections of callers that are kept open at most."""
 _UNUSUAL = re.compile(r"[^A-Za-z0-9_-]")
@@ -126,8 +128,9 @@ class _Box:
             link = self._callers[key] = Link(self._server.acting_for(key), None)
         self._callers.move_to_end(key)
         if len(self._callers) > CALLERS:
-            _, oldest = self._callers.popitem(last=False)
-            await oldest.close()
+            oldest = next((k for k, other in self._callers.items() if other.idle and k != key), "")
+            if oldest:
+                await self._callers.pop(oldest).close()
         return link
 
     async def close(self) -> None:
@@ -152,7 +155,7 @@ class _Box:
         for tool in offered:
             spec = ToolSpec(
                 name=_name(self._part.prefix + tool.name),
-                description=tool.description or tool.title or "",
+                description=(tool.description or tool.title or "")[:DESCRIPTION_CHARS],
                 parameters=arguments_schema(tool.input_schema),
             )
             if spec.name in found:

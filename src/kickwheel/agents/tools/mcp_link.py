@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 LARGEST = 16 * 2**20
 """Bytes of one message of a server at most."""
+READ_AGAIN_S = 0.5
+"""Seconds between two readings of a list that changes again and again."""
 LISTEN_AGAIN_S = 5.0
 """Seconds until a stream of changes that broke off is opened again."""
 CLOSING_S = 5.0
@@ -64,11 +66,15 @@ class Link:
         self._open: _Open | None = None
         self._opening = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._stale = False
+        self._reader: asyncio.Task[None] | None = None
 
     async def close(self) -> None:
         """Ends the connection, and whatever still waits for it."""
         if self._open is not None:
             self._open.end.come()
+        if self._reader is not None:
+            self._reader.cancel()
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=CLOSING_S)
             for task in late:
@@ -181,18 +187,30 @@ class Link:
             if opened is not None:
                 opened.end.come()
 
+    @property
+    def idle(self) -> bool:
+        """Whether no call is on its way."""
+        return self._open is None or not self._open.questions.busy
+
     def _changed_later(self) -> None:
-        if self._changed is not None:
-            task = asyncio.create_task(self._read_again(self._changed))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        # However often a server says so, its list is read once at a time.
+        self._stale = True
+        if self._changed is not None and self._reader is None:
+            self._reader = asyncio.create_task(self._read_again(self._changed))
+            self._tasks.add(self._reader)
+            self._reader.add_done_callback(self._tasks.discard)
 
     async def _read_again(self, changed: Callable[[], Awaitable[None]]) -> None:
         try:
-            await changed()
-        except (ToolError, TimeoutError) as error:
+            while self._stale:
+                self._stale = False
+                await changed()
+                await asyncio.sleep(READ_AGAIN_S)
+        except ToolError as error:
             # What was offered before stays; calls of what is gone fail one by one.
             _log.warning("mcp server %s: its new list of tools: %s", self._server.name, error)
+        finally:
+            self._reader = None
 
 
 @dataclass(slots=True)
