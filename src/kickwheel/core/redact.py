@@ -16,7 +16,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from kickwheel.records import AcceptedCall, Feedback, Message, Span, ToolCall, ToolSpec, Trace
+from kickwheel.records import (
+    AcceptedCall,
+    Feedback,
+    Message,
+    Span,
+    ToolCall,
+    ToolSpec,
+    Trace,
+    genai,
+)
 
 SHORTEST = 6
 """Characters of the shortest text in which something may be found, `a@b.io`."""
@@ -152,6 +161,10 @@ def redacted(value: str) -> bool:
     return "<" in value and _PLACEHOLDER.search(value) is not None
 
 
+_OURS = frozenset(v for k, v in vars(genai).items() if k.isupper())
+"""Names of attributes that we write ourselves: they say nothing of their values."""
+
+
 class Redaction:
     """The redaction of one conversation: equal values get equal placeholders."""
 
@@ -160,13 +173,19 @@ class Redaction:
         self._numbers: dict[str, str] = {}
         self._taken: set[str] = set()
         self._count: dict[str, int] = {}
+        self._clean: set[str] = set()
+        """Texts in which nothing was found: the spans of a trace say much again. Not asked once
+        there are numbers, which make others out of them."""
 
     def text(self, value: str) -> str:
         """The text with placeholders; the same object where nothing was found."""
-        if len(value) < SHORTEST:
+        if len(value) < SHORTEST or (value in self._clean and not self._numbers):
             return value
         found = self._text(value)
-        return value if found == value else found
+        if found == value:
+            self._clean.add(value)
+            return value
+        return found
 
     def _text(self, value: str) -> str:
         lower = value.lower()
@@ -200,7 +219,10 @@ class Redaction:
             found = self._named(str(value), name.lower())
             return value if found == str(value) else found
         if isinstance(value, Mapping):
-            changed = {self.text(str(k)): self.plain(v, str(k)) for k, v in value.items()}
+            changed = {
+                k if k in _OURS else self.text(str(k)): self.plain(v, "" if k in _OURS else str(k))
+                for k, v in value.items()
+            }
             same = all(k in changed and changed[k] is v for k, v in value.items())
             return value if same else changed
         if isinstance(value, list | tuple):
