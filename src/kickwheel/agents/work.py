@@ -343,6 +343,7 @@ class Run:
                 raise why
         for run in self._all():
             run.made += 1
+        self.calls.repeats.turn += 1
 
     def _spent(self) -> Spent | None:
         options, budget = self.options, self.options.budget

@@ -67,6 +67,7 @@ async def called(
 ) -> list[calling.Result]:
     """The results of calls that are made at once."""
     asked = [ToolCall(id=name, name=name, arguments=arguments) for name in names]
+    calls.repeats.turn += 1
     prepared = [calling.prepare(box, call, calls) for call in asked]
     return list(await asyncio.gather(*(ready.make() for ready in prepared)))
 
@@ -213,6 +214,14 @@ async def test_a_call_that_leads_nowhere_is_made_three_times_and_then_told() -> 
         )
     assert box["clock"].calls == SAME
     assert (await called(box, calls, "clock", arguments='{"zone": "CET"}'))[0].state == "done"
+
+
+async def test_a_program_may_call_in_a_loop() -> None:
+    box, calls = tools(), calling.Calls()
+    for _ in range(SAME):
+        await called(box, calls, *["clock"] * 5)
+    assert box["clock"].calls == 5 * SAME
+    assert (await called(box, calls, "clock"))[0].state == "invalid"
 
 
 async def test_a_call_that_brings_news_may_be_made_again_and_again() -> None:

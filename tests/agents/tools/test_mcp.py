@@ -17,7 +17,7 @@ from kickwheel.agents import durable
 from kickwheel.agents.tools import Tool, calling
 from kickwheel.agents.tools import attempt as attempting
 from kickwheel.agents.tools.mcp import Mcp
-from kickwheel.core.errors import UsageError
+from kickwheel.core.errors import MissingExtra, UsageError
 from kickwheel.core.plugins import Context
 from kickwheel.core.store import Store, open_store
 from kickwheel.records import ToolCall
@@ -248,6 +248,15 @@ async def test_what_a_server_asks_a_person_answers(
 async def test_where_nobody_can_be_asked_the_server_is_told_so(store: Store) -> None:
     async with opened(store, stranger()) as tools:
         assert json.loads((await said(tools, "ask", text="")).text) == {"action": "cancel"}
+
+
+async def test_a_missing_package_is_told_with_its_remedy(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "mcp", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'kickwheel\[mcp\]'"):
+        async with opened(store, stranger()):
+            pass
 
 
 @pytest.mark.parametrize(
