@@ -7,6 +7,7 @@ through the whole.
 import asyncio
 import math
 import re
+import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,7 @@ ALIKE = 0.3
 """Cosine below which a turn has nothing to do with the question."""
 _K1, _B = 1.2, 0.75
 _REMEMBERED = 20_000
-_SENTENCE = re.compile(r".+?(?:[.!?](?=\s)|$)")
+_SENTENCE = re.compile(r".+?(?:[.!?][\"'”’)\]]*(?=\s)|$)")
 
 
 def passages(text: str) -> list[str]:
@@ -43,8 +44,10 @@ def passages(text: str) -> list[str]:
     """
     pieces: list[str] = []
     for sentence in _SENTENCE.findall(" ".join(text.split())):
-        for start in range(0, len(sentence), PASSAGE_CHARS):
-            part = sentence[start : start + PASSAGE_CHARS].strip()
+        parts = [sentence.strip()]
+        if len(sentence) > PASSAGE_CHARS:
+            parts = textwrap.wrap(sentence, PASSAGE_CHARS)
+        for part in parts:
             if pieces and len(pieces[-1]) + len(part) < PASSAGE_CHARS:
                 pieces[-1] = f"{pieces[-1]} {part}"
             elif part:

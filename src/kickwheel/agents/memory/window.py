@@ -172,6 +172,7 @@ class WindowMemory:
         told = [(i, passage) for i in dropped for passage in passages(text_of(said[i]))]
         left = room - A_TURN - scale * estimate(head)
         chosen: dict[int, str] = {}
+        told_already: set[str] = set()
         for best in self._bearing.ranked(asked[-1], [passage for _, passage in told]):
             # What stands around it tells who «he» is and what «it» was.
             for place in (best, best - 1, best + 1):
@@ -181,7 +182,8 @@ class WindowMemory:
                 who = "result" if message.role == "tool" else message.role
                 line = f"- {who}: {told[place][1]}"
                 size = scale * (estimate(line) + 1)
-                if size <= left:
+                if size <= left and line not in told_already:
+                    told_already.add(line)
                     chosen[place] = line
                     left -= size
             if left < LEAST:
