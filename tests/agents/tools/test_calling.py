@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kickwheel.agents.tools import InvalidArguments, Limits, calling
 from kickwheel.agents.tools.python import from_function
@@ -89,6 +91,13 @@ async def test_a_tool_that_raises_gives_an_error_without_traceback_or_secrets() 
     assert result.state == "failed"
     assert result.text.startswith("error: ValueError: no route for <email_1> with <key_1>")
     assert "Traceback" not in result.text
+
+
+async def test_an_error_of_a_megabyte_is_cut() -> None:
+    async def loud() -> str:
+        raise ValueError("x" * 1_000_000)
+
+    assert len((await calling.call({"weather": Weather(loud)}, OSLO)).text) < 11_000
 
 
 async def test_an_error_without_words_has_at_least_a_name() -> None:
@@ -209,3 +218,27 @@ async def test_each_call_is_a_span(traces: Traces) -> None:
     assert good.output[0].content == "Sunny."
     assert bad.attributes[genai.ERROR_TYPE] == "ValueError"
     assert bad.output[0].content == "error: ValueError: the key is <key_1>"
+
+
+WRITTEN = st.text(max_size=30) | st.text(alphabet="{}[]:,'\"` \\\n\ud800citydays1e9-.", max_size=40)
+LIARS = st.dictionaries(
+    st.sampled_from(
+        ["type", "properties", "required", "enum", "anyOf", "$ref", "items", "minimum"]
+    ),
+    st.sampled_from([None, 3, "x", [], {}, ["x"], {"city": 3}, {"city": {"type": "integer"}}]),
+)
+
+
+@settings(deadline=None)
+@given(WRITTEN, st.just(CITY) | LIARS)
+async def test_whatever_a_model_writes_and_a_schema_says_there_is_a_result(
+    arguments: str, schema: dict[str, Any]
+) -> None:
+    tool = Weather(sunny)
+    tool.spec = ToolSpec(name="weather", parameters=schema)
+    result = await calling.call(
+        {"weather": tool}, ToolCall(id="1", name="weather", arguments=arguments)
+    )
+    assert result.state in ("done", "invalid")
+    assert result.text
+    result.shown.encode()

@@ -29,6 +29,9 @@ from kickwheel.core.plugins import nearest
 from kickwheel.records import Message, ToolCall, genai
 from kickwheel.trace.record import OpenSpan, span
 
+ERROR_CHARS = 10_000
+"""Characters of an error's text at most."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -172,7 +175,8 @@ class Prepared:
             assert error is not None
             noted.fail(error)
             json = not isinstance(error, _NoJson)
-            return Result(f"error: {error}", "invalid", json=json, arguments=repaired)
+            told = _sendable(f"error: {error}")
+            return Result(told, "invalid", json=json, arguments=repaired)
         # The step has its place before a person is asked, whoever answers first.
         step = durable.steps().step(
             f"tool {ready.name}",
@@ -278,17 +282,18 @@ async def _agreed(ready: _Ready, flow: Flow) -> None:
 async def _make(ready: _Ready, noted: OpenSpan) -> _Made:
     try:
         text = await attempts(ready.tool, ready.name, ready.arguments, ready.limits, noted)
-        kept = text[:KEPT_CHARS]
-        if not kept.isascii():  # Half a surrogate pair could be neither kept nor sent to a model.
-            kept = kept.encode("utf-8", "replace").decode()
-        return _Made(kept, chars=len(text))
+        return _Made(_sendable(text[:KEPT_CHARS]), chars=len(text))
     except InvalidArguments as error:
+        state: Literal["failed", "invalid"] = "invalid"
+        words = str(error)[:ERROR_CHARS]
         noted.fail(error)
-        return _Made(f"error: {error}", "invalid")
     except Exception as error:  # A tool is anybody's code: its failure is the agent's to handle.
+        state = "failed"
+        words = redact.text(_words(error))
         noted.fail(error)
         _log.info("tool %s failed", ready.name, exc_info=error)
-        return _Made(f"error: {redact.text(_words(error))}", "failed")
+    noted.error = (noted.error or "")[:ERROR_CHARS]
+    return _Made(_sendable(f"error: {words}"), state)
 
 
 def _by_words(words: str | None) -> _Made:
@@ -321,12 +326,17 @@ def _told(
     return Result(text, made.state, arguments=repaired, untrusted=trusted is False)
 
 
+def _sendable(text: str) -> str:
+    """The text without half a surrogate pair, which could be neither kept nor sent to a model."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
 def _short(text: str, most: int = 2000) -> str:
     return text if len(text) <= most else f"{text[:most]}… ({len(text) - most:,} characters more)"
 
 
 def _words(error: Exception) -> str:
-    name, text = type(error).__name__, str(error)
+    name, text = type(error).__name__, str(error)[:ERROR_CHARS]
     if not text:
         return name
     return text if isinstance(error, KickwheelError | OSError) else f"{name}: {text}"
