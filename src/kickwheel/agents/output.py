@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from pydantic import BaseModel, PlainValidator, ValidationError, ValidationInfo, WithJsonSchema
 
-from kickwheel.agents.tools.repair import fitted, readable
+from kickwheel.agents.tools.fitting import fitted
+from kickwheel.agents.tools.repair import readable
 from kickwheel.agents.tools.schema import mistakes
 from kickwheel.core.errors import ModelError, UsageError
 from kickwheel.core.plugins import code

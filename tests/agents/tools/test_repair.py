@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kickwheel.agents.tools import calling
-from kickwheel.agents.tools.repair import fitted, readable, unwrapped
+from kickwheel.agents.tools.fitting import fitted
+from kickwheel.agents.tools.repair import readable, unwrapped
 from kickwheel.core.store import open_store
 from kickwheel.records import ToolCall, ToolSpec, genai
 from kickwheel.trace.record import Recorder

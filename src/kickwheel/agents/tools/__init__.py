@@ -8,8 +8,8 @@ files    files below a folder
 mcp      tools of MCP servers
 
 tool      what a tool is, and what one call may cost
-calling   one call as a model wrote it: read, allowed, made, cut and marked, watched
-repair    malformed calls, where only one reading is possible
+calling   one call as a model wrote it: understood, allowed, made, cut and marked, watched
+repair    malformed calls, where only one reading is possible; `fitting` for values
 attempt   a call within its limits: places, time, tries; `breaker`
 flow      what untrusted results may move an agent to
 pages     results that are too long, read on in parts
