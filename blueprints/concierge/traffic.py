@@ -10,21 +10,21 @@ KICKWHEEL_HOME; nothing of it stands in this repository.
 
 import json
 import re
-import subprocess
 import sys
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kickwheel.core.errors import DataError
-from kickwheel.core.files import home, only_one, sha256, write_whole
+from kickwheel.core.files import write_whole
+from kickwheel.core.package import Package
 
-VERSION = "2026.3.23"
-SHA256 = "3bb6dfa5f0c68ad403c9ec50b00db2bb3b4cc9b38ab1ff33f48fe30d853d3a0a"
-WHEEL = f"bfcl_eval-{VERSION}-py3-none-any.whl"
+PACKAGE = Package(
+    name="bfcl-eval",
+    version="2026.3.23",
+    sha256="3bb6dfa5f0c68ad403c9ec50b00db2bb3b4cc9b38ab1ff33f48fe30d853d3a0a",
+)
 PARTS = ("live_simple", "live_multiple")
 
 _TOOL = re.compile(r"[A-Za-z]+_\d+_[A-Za-z]+")
@@ -79,7 +79,7 @@ def write_to(file: Path) -> tuple[Path, list[str]]:
 
 def place() -> Path:
     """Where the package's file is kept, or will be."""
-    return home() / "wheels" / WHEEL
+    return PACKAGE.file
 
 
 def wheel() -> Path:
@@ -88,29 +88,7 @@ def wheel() -> Path:
     Raises:
         DataError: it cannot be fetched, or its bytes are not those that were checked.
     """
-    kept = place()
-    if kept.exists() and sha256(kept) == SHA256:
-        return kept
-    with (
-        only_one(kept.parent / ".lock", f"fetching {WHEEL}"),
-        tempfile.TemporaryDirectory(dir=kept.parent) as folder,
-    ):
-        pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", folder]
-        done = subprocess.run([*pip, f"bfcl-eval=={VERSION}"], capture_output=True, text=True)
-        fetched = Path(folder) / WHEEL
-        if done.returncode or not fetched.exists():
-            why = (done.stderr.strip() or "pip brought another file").splitlines()[-1]
-            raise DataError(
-                f"bfcl-eval {VERSION} cannot be fetched: {why}. It is needed once; with a "
-                f"connection run the same again, or put {WHEEL} into {kept.parent}."
-            )
-        if sha256(fetched) != SHA256:
-            raise DataError(
-                f"{WHEEL}: its SHA-256 is {sha256(fetched)[:12]}… instead of {SHA256[:12]}…. "
-                "It was damaged or exchanged on its way; run the same again."
-            )
-        fetched.replace(kept)
-    return kept
+    return PACKAGE.fetched()
 
 
 def queries(package: Path) -> Iterator[Query]:

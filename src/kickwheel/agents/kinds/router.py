@@ -100,6 +100,9 @@ class Routing(Worker):
         self._agents = agents
         self._model = model
         self._router = options
+        self._told = told(
+            {agent: getattr(live, "description", "") for agent, live in agents.items()}
+        )
         self._rules = [(re.compile(r.match, re.IGNORECASE), r.agent) for r in options.rules]
         self._known = [(text, agent) for agent, own in options.examples.items() for text in own]
         if self._known and embedding.embed([self._known[0][0]]) is None:
@@ -128,7 +131,7 @@ class Routing(Worker):
 
     async def _asked(self, run: Run, model: Model, conversation: Sequence[Message]) -> str:
         request = ChatRequest(
-            messages=(Message(role="system", content=self.instructions), *conversation),
+            messages=(Message(role="system", content=self._told), *conversation),
             labels=tuple(self._agents),
             temperature=0.0,
             max_tokens=32,
@@ -143,15 +146,6 @@ class Routing(Worker):
             f"{model.name} chose {said[:60]!r}, which is none of {', '.join(self._agents)}; "
             f"name an agent in agents.{self.name}.otherwise for such questions"
         )
-
-    @property
-    def instructions(self) -> str:
-        """What a model that chooses is told."""
-        lines = [
-            f"- {name}: {getattr(agent, 'description', '') or name}"
-            for name, agent in self._agents.items()
-        ]
-        return "\n".join(["Who should answer the user? Write one name and nothing else.", *lines])
 
     def _nearest(self, question: str) -> str | None:
         vectors = embedding.embed([question, *(text for text, _ in self._known)])
@@ -177,3 +171,9 @@ class Routing(Worker):
             noted.attributes[genai.REQUEST_MODEL] = by
             noted.attributes[genai.FINISH_REASONS] = ["stop"]
         return agent
+
+
+def told(agents: Mapping[str, str]) -> str:
+    """What a model that chooses is told of the agents, by name and description."""
+    lines = [f"- {name}: {description or name}" for name, description in agents.items()]
+    return "\n".join(["Who should answer the user? Write one name and nothing else.", *lines])
