@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from kickwheel.core.errors import UsageError
+from kickwheel.core.errors import MissingExtra
 from kickwheel.core.files import home, only_one
 from kickwheel.core.package import Package
 
@@ -40,7 +40,7 @@ def functions(domain: Domain) -> list[tuple[Callable[..., Any], bool]]:
     """The domain's tools over a fresh copy of its database, each with whether it only reads.
 
     Raises:
-        UsageError: what the package's tools import is not installed.
+        MissingExtra: what the package's tools import is not installed.
     """
     folder = str(unpacked())
     if folder not in sys.path:
@@ -49,10 +49,7 @@ def functions(domain: Domain) -> list[tuple[Callable[..., Any], bool]]:
         tools = importlib.import_module(f"tau2.domains.{domain}.tools")
         models = importlib.import_module(f"tau2.domains.{domain}.data_model")
     except ModuleNotFoundError as error:
-        raise UsageError(
-            f"the helpdesk's tools need {error.name}: pip install -r "
-            f"{Path(__file__).with_name('requirements.txt')}"
-        ) from error
+        raise MissingExtra("the helpdesk's tools", "helpdesk") from error
     kind = "RetailDB" if domain == "retail" else "FlightDB"
     database = getattr(models, kind).load(str(_data(domain) / "db.json"))
     kit = getattr(tools, f"{domain.capitalize()}Tools")(database)
