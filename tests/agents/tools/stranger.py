@@ -94,7 +94,9 @@ def call(name: str, text: str, identity: Any) -> None:
         schema = {"type": "object", "properties": {"sure": {"type": "boolean"}}}
         params = {"message": "Sure?", "requestedSchema": schema}
         say({"id": "q1", "method": "elicitation/create", "params": params})
-        told(json.dumps(hear()["result"]))
+        while (heard := hear()).get("id") != "q1":
+            pass
+        told(json.dumps(heard["result"]))
     else:
         told(text)
 

@@ -14,6 +14,7 @@ from pydantic import SecretStr, ValidationError
 from ruamel.yaml import YAML
 
 from kickwheel.agents import durable
+from kickwheel.agents.keeper import Keeper
 from kickwheel.agents.tools import Tool, calling
 from kickwheel.agents.tools import attempt as attempting
 from kickwheel.agents.tools.mcp import Mcp
@@ -243,6 +244,24 @@ async def test_what_a_server_asks_a_person_answers(
         durable.STEPS.set(person)
         assert json.loads((await said(tools, "ask", text="")).text) == result
     assert person.asked == [("Sure?", ("yes", "no"))]
+
+
+async def test_a_run_waits_for_the_answer_and_the_call_is_made_again(
+    store: Store, tmp_path: Path
+) -> None:
+    asking: dict[str, Any] = {"agent": "clerk", "asked": "x", "key": "1"}
+    async with opened(store, stranger()) as tools:
+
+        async def work() -> str:
+            return (await said(tools, "ask", text="")).text
+
+        async with Keeper(store) as keeper:
+            with pytest.raises(durable.Waiting) as waiting:
+                await keeper.run(work, str, **asking)
+            assert [question.text for question in waiting.value.questions] == ["Sure?"]
+            await keeper.answer(waiting.value.run, "yes")
+            told = json.loads(await keeper.run(work, str, **asking))
+    assert told == {"action": "accept", "content": {"sure": True}}
 
 
 async def test_where_nobody_can_be_asked_the_server_is_told_so(store: Store) -> None:
