@@ -33,9 +33,10 @@ from kickwheel.agents.events import (
     Why,
     as_it_happens,
     deltas,
+    when_all_is_done,
 )
 from kickwheel.agents.keeper import Keeper
-from kickwheel.agents.memory import Memory
+from kickwheel.agents.memory import Memory, leaves_out
 from kickwheel.agents.output import Output, Wanted, formed
 from kickwheel.agents.preview import Reached, harmless, looking
 from kickwheel.agents.tools import Tool, calling
@@ -320,7 +321,14 @@ class Run:
 
         name = f"memory {memory.name}"
         messages = await steps().step(name, request.messages, do, tuple[Message, ...])
-        return replace(request, messages=messages)
+        tools = request.tools
+        if self.calls.paging and leaves_out(messages):
+            self.calls.beside = {tool.spec.name: tool for tool in memory.tools}
+            if tools:
+                offered = {tool.name for tool in tools}
+                more = (tool.spec for tool in memory.tools)
+                tools = (*tools, *(spec for spec in more if spec.name not in offered))
+        return replace(request, messages=messages, tools=tools)
 
     async def remember(self, answer: Message) -> None:
         """Lets the memory keep what is worth it of the finished run; a step of the run."""
@@ -416,7 +424,8 @@ class Worker:
     ) -> AsyncGenerator[Event]:
         """What the agent does about the conversation, as it happens; see `events.Agent.run`."""
         asked = replace(request or ChatRequest(messages=()), messages=tuple(messages))
-        return as_it_happens(lambda tell: self._noted(asked, tell))
+        told = when_all_is_done if asked.whole else as_it_happens
+        return told(lambda tell: self._noted(asked, tell))
 
     def stream(self, request: ChatRequest) -> AsyncGenerator[Delta]:
         """The same as a model's answer; see `events.Agent.stream`."""
@@ -438,8 +447,11 @@ class Worker:
             # What must have a form is said when it has it.
             told = tell if wanted is None else partial(_wordless, tell)
             run = Run(self.name, asked, told, self._options, outer, calls=calls, memory=self.memory)
-            _running.set(run)
-            finished = await self._kept(run, wanted)
+            before = _running.set(run)
+            try:
+                finished = await self._kept(run, wanted)
+            finally:
+                _running.reset(before)
             if wanted is not None and finished.answer.content:
                 tell(Text(finished.answer.content))
             noted.output = (finished.answer,)

@@ -18,6 +18,16 @@ New kind: one file here, one entry point in pyproject.toml, a part of docs/memor
 from kickwheel.agents.memory.fact import Fact, Scope
 from kickwheel.agents.memory.facts import Facts
 from kickwheel.agents.memory.ledger import Forgotten, Ledger
-from kickwheel.agents.memory.memory import Memory, Together, is_recalled
+from kickwheel.agents.memory.memory import Memory, Together, is_recalled, leaves_out
 
-__all__ = ["Fact", "Facts", "Forgotten", "Ledger", "Memory", "Scope", "Together", "is_recalled"]
+__all__ = [
+    "Fact",
+    "Facts",
+    "Forgotten",
+    "Ledger",
+    "Memory",
+    "Scope",
+    "Together",
+    "is_recalled",
+    "leaves_out",
+]

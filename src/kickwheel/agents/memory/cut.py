@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from kickwheel.agents.memory.memory import KEPT
 from kickwheel.records import Message
 
 ID_CHARS = 16
@@ -71,10 +72,7 @@ def trimmed(message: Message, trim: Trim) -> Message:
     """The result with its middle left out; as it is where that would not make it shorter."""
     text = message.content or ""
     missing = len(text) - trim.head - trim.tail
-    note = (
-        f"[… {missing:,} characters kept as resource {trim.resource}; "
-        "read them with the tool recall]"
-    )
+    note = f"[… {missing:,} characters {KEPT} {trim.resource}; read them with the tool recall]"
     tail = text[len(text) - trim.tail :] if trim.tail else ""
     short = "\n".join(part for part in (text[: trim.head], note, tail) if part)
     return replace(message, content=short) if missing > 0 and len(short) < len(text) else message

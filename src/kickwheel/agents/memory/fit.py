@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from kickwheel.agents.memory.cut import Cut, Summary, Trim, chain, trimmed, units
-from kickwheel.agents.memory.memory import MARK
+from kickwheel.agents.memory.memory import KEPT, MARK
 from kickwheel.core.errors import ModelError
 from kickwheel.records import Message
 
@@ -186,7 +186,7 @@ class _Cutting:
         summaries = []
         for side in filter(None, sides):
             note = (
-                f"{MARK} {len(side)} messages are left out here, kept as resource "
+                f"{MARK} {len(side)} messages are left out here, {KEPT} "
                 f"turns-{self.names[side[-1]]}; look things up in them with the tool recall"
             )
             said = ""

@@ -12,6 +12,10 @@ MARK = "[memory:"
 instruction nor anything that anybody said now."""
 
 
+KEPT = "kept as resource"
+"""What stands wherever something was left out that can be read again."""
+
+
 class Memory(Protocol):
     """What an agent remembers."""
 
@@ -22,7 +26,8 @@ class Memory(Protocol):
 
     @property
     def tools(self) -> Toolbox:
-        """What the agent can look things up with; offered beside its own tools, and often none."""
+        """What the agent can look things up with: offered beside its own tools once something was
+        left out (`leaves_out`), and often none."""
 
     async def before(
         self,
@@ -85,7 +90,7 @@ class Together:
         told = sent
         for memory in self._adding:
             told = await memory.before(told, agent=agent, model=model, tools=tools)
-        added = [message for message in told if is_recalled(message) and message not in sent]
+        added = [message for message in told if message not in sent]
         if not added:
             return sent
         # They take room, so the window has the last word.
@@ -113,3 +118,8 @@ class Together:
 def is_recalled(message: Message) -> bool:
     """Whether a memory put the message there, or a tool of a memory gave it."""
     return (message.content or "").lstrip().startswith(MARK)
+
+
+def leaves_out(messages: Sequence[Message]) -> bool:
+    """Whether a memory left something out that its tools can read."""
+    return any(KEPT in (message.content or "") for message in messages)

@@ -98,8 +98,12 @@ class WindowMemory:
         room = self._budget - await count.fixed(tools)
         if sum(await count(messages)) <= room:
             return tuple(messages)
-        added = [message for message in messages if is_recalled(message)]
-        said = [message for message in messages if not is_recalled(message)]
+        if tools:
+            # What is left out can be looked up then, and the tool for it takes room too.
+            tools = (*tools, *(tool.spec for tool in self._tools if tool.spec not in tools))
+            room = self._budget - await count.fixed(tools)
+        added = [message for message in messages if _was_put(message)]
+        said = [message for message in messages if not _was_put(message)]
         room -= sum(await count(added))
         return await self._cut(said, added, room, count, tools)
 
@@ -216,6 +220,11 @@ class WindowMemory:
             self._cuts.move_to_end(key)
             if len(self._cuts) > CUTS:
                 self._cuts.popitem(last=False)
+
+
+def _was_put(message: Message) -> bool:
+    """Whether another memory put it there; what a tool of a memory gave is part of the run."""
+    return message.role == "user" and is_recalled(message)
 
 
 async def _scale(messages: Sequence[Message], count: Counter) -> float:
