@@ -145,6 +145,16 @@ async def as_it_happens(work: Callable[[Tell], Coroutine[Any, Any, None]]) -> As
             await asyncio.wait({task})
 
 
+async def when_all_is_done(
+    work: Callable[[Tell], Coroutine[Any, Any, None]],
+) -> AsyncGenerator[Event]:
+    """The events that `work` tells, once it has ended: for readers who wait for the end anyway."""
+    events: list[Event] = []
+    await work(events.append)
+    for event in events:
+        yield event
+
+
 _REASONS: dict[str, FinishReason] = {
     "answered": "stop",
     "calls": "tool_calls",
