@@ -19,19 +19,26 @@ def open_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
+class Shared:
+    """What parts share, until the stack is closed."""
+
+    def __init__(self, stack: AsyncExitStack) -> None:
+        self._stack = stack
+        self._made: dict[Any, Any] = {}
+
+    async def __call__(self, key: Any, make: Any) -> Any:
+        if key not in self._made:
+            self._made[key] = await self._stack.enter_async_context(make())
+        return self._made[key]
+
+
 @asynccontextmanager
 async def opened(
-    part: ToolPart, folder: Path, name: str = "desk"
+    part: ToolPart, folder: Path, name: str = "desk", share: Shared | None = None
 ) -> AsyncIterator[dict[str, Tool]]:
     """The part's tools by name."""
-    shared: dict[Any, Any] = {}
     async with AsyncExitStack() as stack:
-
-        async def share(key: Any, make: Any) -> Any:
-            if key not in shared:
-                shared[key] = await stack.enter_async_context(make())
-            return shared[key]
-
+        share = share or Shared(stack)
         store = stack.enter_context(open_store(folder / "store"))
         box = await stack.enter_async_context(part.open(Context(name, folder, store, share=share)))
         yield {tool.spec.name: tool for tool in box}
