@@ -379,6 +379,15 @@ async def test_an_export_is_all_that_is_known_of_a_person(facts: Facts) -> None:
     assert json.loads(json.dumps(whole)) == whole
 
 
+async def test_a_hundred_megabytes_are_neither_read_nor_compared(facts: Facts) -> None:
+    call = ToolCall(id="1", name="look", arguments="{}")
+    huge = Message(role="tool", tool_call_id="1", content="x y " * 25_000_000)
+    await tell(facts, user("My name is Ann"), Message(role="assistant", tool_calls=(call,)), huge)
+    assert await known(facts) == ["My name is Ann"]
+    asked = [user("What is my name?"), Message(role="assistant", tool_calls=(call,)), huge]
+    assert len(await facts.before(asked)) == 4
+
+
 async def test_the_same_exchange_learned_twice_adds_nothing(facts: Facts) -> None:
     for _ in range(2):
         await tell(facts, user("My name is Ann and I live in Oslo"))

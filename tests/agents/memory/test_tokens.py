@@ -113,6 +113,7 @@ async def test_the_estimate_is_not_below_what_the_default_base_counts() -> None:
 def test_the_estimate_is_between_nothing_and_a_token_a_byte(a: str, b: str) -> None:
     size = len((a + b).encode(errors="replace"))
     assert estimate("") == 0
+    assert estimate("ab " * 100_000) == 300_000
     assert 0 <= estimate(a + b) <= size + size // 4 + 1
 
 

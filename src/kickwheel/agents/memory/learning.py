@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
-from kickwheel.agents.memory.alike import contained, grounded
+from kickwheel.agents.memory.alike import LOOKED_AT, contained, grounded
 from kickwheel.agents.memory.extract import Extract
 from kickwheel.agents.memory.fact import Candidate, Change, Fact, Scope, Turn
 from kickwheel.agents.memory.ledger import Ledger
@@ -39,13 +39,18 @@ def read(messages: Sequence[Message]) -> list[Turn]:
         start -= 1
     ours = {call.id for message in messages for call in message.tool_calls if call.name == RECALL}
     return [
-        Turn(role=message.role, text=message.content.encode(errors="replace").decode())
+        Turn(role=message.role, text=_whole(message.content))
         for message in messages[max(0, start) :]
         if message.role in ("user", "tool")
         and message.content
         and not is_recalled(message)
         and message.tool_call_id not in ours
     ]
+
+
+def _whole(text: str) -> str:
+    """The text as far as it is read, without half surrogate pairs, which no database takes."""
+    return text[:LOOKED_AT].encode(errors="replace").decode()
 
 
 def not_to_learn_from(messages: Sequence[Message]) -> list[str]:

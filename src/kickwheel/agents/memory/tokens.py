@@ -23,6 +23,8 @@ A_CALL = 8
 """Tokens around a call: the JSON that it is written in."""
 MANY = 4_096
 """Messages whose tokens are remembered."""
+LONG = 200_000
+"""Characters from which a text is not read word by word: its bytes are taken, which are more."""
 
 _PIECE = re.compile(r" ?[A-Z]?[a-z]+|[ ]+|[\x00-\x7f]|[^\x00-\x7f]+")
 _COMMON = (
@@ -44,6 +46,8 @@ def estimate(text: str) -> int:
     capitals and signs one each; other alphabets their bytes; text without common English words a
     quarter more. Of English it is about half too much.
     """
+    if len(text) > LONG:
+        return len(text.encode(errors="replace"))
     pieces = _PIECE.findall(text)
     tokens = sum(map(_piece, pieces))
     words = [piece for piece in pieces if piece[0] == " " and len(piece) > 1]
