@@ -9,7 +9,6 @@ No session id is needed: a conversation is known again by how it begins.
 """
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated
@@ -17,7 +16,6 @@ from weakref import WeakKeyDictionary
 
 from pydantic import Field
 
-from kickwheel.agents.caller import Caller, caller
 from kickwheel.agents.memory.cut import Cut, chain
 from kickwheel.agents.memory.fit import Summarise, TooLong, Window, fit
 from kickwheel.agents.memory.memory import MARK, is_recalled
@@ -34,8 +32,6 @@ from kickwheel.trace.record import span
 RECALLED = (0.2, 0.35)
 """Share of the budget that is free at least, and taken at most, for what was left out and bears on
 the question."""
-CUTS = 1_000
-"""Cuts that are remembered without looking into the store."""
 LEAST = 12
 """Tokens of a passage at least."""
 
@@ -74,7 +70,6 @@ class WindowMemory:
         self._summarise = summarise
         self._tools: Toolbox = [Recall(turns)]
         self._bearing = Bearing()
-        self._cuts: OrderedDict[tuple[Caller, str], Cut] = OrderedDict()
         self._counters: WeakKeyDictionary[Model, Counter] = WeakKeyDictionary()
         self._unknown = Counter()
 
@@ -119,7 +114,8 @@ class WindowMemory:
         tools: Sequence[ToolSpec],
     ) -> tuple[Message, ...]:
         names = await asyncio.to_thread(chain, said)
-        before = await self._known(names)
+        # From the store each time, since another worker may have cut this conversation last.
+        before = await asyncio.to_thread(self._turns.cut, names) or Cut()
         with span("retrieval", self.name) as noted:
             least, most = (int(self._budget * share) for share in RECALLED)
             spare = 0
@@ -153,7 +149,6 @@ class WindowMemory:
             noted.output = tuple(found)
         if fitted.changed:
             await asyncio.to_thread(self._turns.keep, said, names, fitted.cut, before)
-        self._remember(names, fitted.cut)
         return sent
 
     def _recalled(
@@ -204,22 +199,6 @@ class WindowMemory:
             return self._counters.setdefault(model, Counter(model))
         except TypeError:  # A model of somebody else's that cannot be referred to weakly.
             return Counter(model)
-
-    async def _known(self, names: Sequence[str]) -> Cut:
-        who = caller()
-        for name in reversed(names):
-            found = self._cuts.get((who, name))
-            if found is not None:
-                return found
-        return await asyncio.to_thread(self._turns.cut, names) or Cut()
-
-    def _remember(self, names: Sequence[str], cut: Cut) -> None:
-        if cut.covers:
-            key = caller(), names[cut.covers - 1]
-            self._cuts[key] = cut
-            self._cuts.move_to_end(key)
-            if len(self._cuts) > CUTS:
-                self._cuts.popitem(last=False)
 
 
 def _was_put(message: Message) -> bool:
