@@ -112,7 +112,7 @@ async def test_all_tries_share_the_time_of_one_call() -> None:
     results = await made(slow, later)
     assert [result.text for result in results] == [
         "error: no answer within 0.05 s",
-        "error: closed",
+        "error: closed (it may be called again in 60 s)",
     ]
     assert (slow.calls, later.calls) == (1, 1)
 

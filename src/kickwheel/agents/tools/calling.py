@@ -276,6 +276,9 @@ def _short(text: str, most: int = 2000) -> str:
 
 def _words(error: Exception) -> str:
     name, text = type(error).__name__, str(error)[:ERROR_CHARS]
+    later_s = getattr(error, "retry_after_s", None)
+    later = f" (it may be called again in {later_s:g} s)" if later_s is not None else ""
     if not text:
-        return name
-    return text if isinstance(error, KickwheelError | OSError) else f"{name}: {text}"
+        return f"{name}{later}"
+    own = isinstance(error, KickwheelError | OSError)
+    return f"{text}{later}" if own else f"{name}: {text}{later}"
