@@ -5,6 +5,9 @@ openapi  services that describe themselves by an OpenAPI document
 http     services that do not: requests written in the app
 sql      questions to a database, reading only unless the app says otherwise
 files    files below a folder
+shell    commands, in a sandbox
+program  Python programs, in a sandbox
+browser  pages of the web, in a real browser
 mcp      tools of MCP servers
 
 tool      what a tool is, and what one call may cost
@@ -14,6 +17,8 @@ attempt   a call within its limits: places, time, tries; `breaker`
 flow      what untrusted results may move an agent to
 pages     results that are too long, read on in parts
 repeat    calls that lead nowhere
+sandbox   programs kept apart: `seccomp`, `consumption`, `workspace`; `monty` for small ones
+per_run   what is kept from call to call while a request runs
 schema    JSON Schema as far as tools need it; `fits` says fast what it says in words
 
 A tool gets arguments and gives text; it knows neither agent nor model.
