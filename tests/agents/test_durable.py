@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import sys
 import time
@@ -18,6 +19,7 @@ from kickwheel.agents import keeper as keeping
 from kickwheel.agents.caller import Caller, acting_for, caller, idempotency_key
 from kickwheel.agents.durable import Waiting, person, steps
 from kickwheel.agents.keeper import Keeper
+from kickwheel.app import check_app
 from kickwheel.core.errors import ModelError, ReplayError, RunLost, ToolError, UsageError
 from kickwheel.core.journal import KeptRun
 from kickwheel.core.store import Store, open_store
@@ -472,6 +474,7 @@ from pathlib import Path
 from kickwheel.agents.caller import Caller, acting_for
 from kickwheel.agents.durable import steps
 from kickwheel.agents.keeper import Keeper
+from kickwheel.app import check_app
 from kickwheel.core.store import open_store
 
 async def work():
@@ -628,6 +631,31 @@ async def test_what_cannot_be_kept_is_an_error_of_its_run_alone(store: Store) ->
         )
     assert told[1:] == ["A"] * 5
     assert isinstance(told[0], Exception)
+
+
+async def test_the_work_on_the_page_asks_and_goes_on(store: Store) -> None:
+    page = (ROOT / "docs/durable.md").read_text("utf-8")
+    found = re.search(r"```python\n(.*?)```", page, re.DOTALL)
+    assert found is not None
+    names: dict[str, Any] = {}
+    exec(compile(found[1], "durable.md", "exec"), names)
+    assert await names["refund"]("order 7", 100) == "100 cents of order 7 were paid back"
+    async with Keeper(store) as keeper:
+        asking: dict[str, Any] = {"agent": "desk", "asked": "q", "key": "k"}
+        with pytest.raises(Waiting, match="Pay back 4000 cents") as waiting:
+            await keeper.run(lambda: names["refund"]("order 7", 4000), str, **asking)
+        await keeper.answer(waiting.value.run, "no")
+        told = await keeper.run(lambda: names["refund"]("order 7", 4000), str, **asking)
+        assert told == "A person said no."
+
+
+def test_the_app_on_the_page_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs/durable.md").read_text("utf-8")
+    found = re.search(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert found is not None
+    (tmp_path / "app.yml").write_text(found[1])
+    monkeypatch.setenv("CLINIC_STORE", "postgresql://ann@host/clinic")
+    assert check_app(tmp_path).database == "postgresql://ann@host/clinic"
 
 
 Tree = st.recursive(
