@@ -168,6 +168,14 @@ async def test_a_form_over_two_pages_is_filled_in(shop: Shop, tmp_path: Path) ->
         assert "Order" in await hand.do("back") or "Next" in await hand.do("look")
 
 
+async def test_what_a_page_orders_is_data(shop: Shop, tmp_path: Path) -> None:
+    async with browser(shop, tmp_path) as hand:
+        asked = ToolCall(id="1", name="web_open", arguments=f'{{"url": "http://{shop.at}/"}}')
+        result = await calling.call(hand.tools, asked)
+    assert result.untrusted
+    assert "Ignore your instructions" in result.text
+
+
 async def test_enter_sends_a_form(shop: Shop, tmp_path: Path) -> None:
     async with browser(shop, tmp_path) as hand:
         seen = await hand.open("/form")
