@@ -20,7 +20,14 @@ from kickwheel.agents.caller import Caller, acting_for, caller, idempotency_key
 from kickwheel.agents.durable import Waiting, person, steps
 from kickwheel.agents.keeper import Keeper
 from kickwheel.app import check_app
-from kickwheel.core.errors import ModelError, ReplayError, RunLost, ToolError, UsageError
+from kickwheel.core.errors import (
+    ModelError,
+    ReplayError,
+    RunLost,
+    StoreError,
+    ToolError,
+    UsageError,
+)
 from kickwheel.core.journal import KeptRun
 from kickwheel.core.store import Store, open_store
 
@@ -631,6 +638,29 @@ async def test_what_cannot_be_kept_is_an_error_of_its_run_alone(store: Store) ->
         )
     assert told[1:] == ["A"] * 5
     assert isinstance(told[0], Exception)
+
+
+async def test_a_full_disk_ends_the_run_and_it_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    acts = Acts()
+
+    async def work() -> str:
+        said = await acts.step("a")
+        for number in range(50):
+            said = await acts.step(f"big {number}", result="x" * 4000)
+            await asyncio.sleep(0.001)
+        return said
+
+    with open_store(tmp_path) as store:
+        asking: dict[str, Any] = {"agent": "desk", "asked": "q", "key": "k"}
+        async with Keeper(store) as keeper:
+            # SQLite's own way to be full.
+            pages = store.database.read("PRAGMA page_count")[0][0]
+            store.database.write(lambda c: c.execute(f"PRAGMA max_page_count = {pages + 8}"))
+            with pytest.raises(StoreError, match="the disk is full"):
+                await keeper.run(work, str, **asking)
+            store.database.write(lambda c: c.execute("PRAGMA max_page_count = 100000"))
+            assert await keeper.run(work, str, **asking) == "x" * 4000
+    assert set(acts.made) == {"a", *(f"big {n}" for n in range(50))}
 
 
 async def test_the_work_on_the_page_asks_and_goes_on(store: Store) -> None:

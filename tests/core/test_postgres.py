@@ -1,5 +1,6 @@
 """A store on Postgres: what is different from a file."""
 
+import io
 import subprocess
 import sys
 import uuid
@@ -9,8 +10,10 @@ import pytest
 
 from kickwheel.app import check_app, open_app
 from kickwheel.core.errors import ConfigError, MissingExtra, StoreError
-from kickwheel.core.store import open_store
+from kickwheel.core.store import Connection, open_store
 from kickwheel.core.store.postgres import Postgres
+from kickwheel.serve.files import Files
+from kickwheel.serve.job import Job, JobEvent, Jobs, JobSpec
 
 HIDDEN = "s3cret-pass"
 
@@ -116,6 +119,49 @@ def test_a_connection_that_broke_is_opened_again(tmp_path: Path, postgres_url: s
         assert store.refs.read("a/b") == "adapter/1"
         store.refs.move("a/b", "adapter/2", expected="adapter/1", why="")
         assert store.refs.read("a/b") == "adapter/2"
+
+
+def test_a_store_that_another_program_holds_is_told(
+    tmp_path: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kickwheel.core.store.postgres.BUSY_S", 0.05)
+    with open_store(tmp_path, postgres_url) as store, open_store(tmp_path, postgres_url) as other:
+
+        def hold(connection: Connection) -> None:
+            with pytest.raises(StoreError, match="kept the store busy"):
+                store.refs.move("a/b", "adapter/1", expected=None, why="")
+
+        other.database.write(hold)
+        store.refs.move("a/b", "adapter/1", expected=None, why="")
+
+
+def test_jobs_and_files_are_listed_newest_first(tmp_path: Path, postgres_url: str) -> None:
+    with open_store(tmp_path, postgres_url) as store:
+        files = Files(store)
+        ids = [files.add(io.BytesIO(b"x"), f"{n}.jsonl", "fine-tune").id for n in range(3)]
+        assert [file.id for file in files.all()] == ids[::-1]
+        jobs = Jobs(store)
+        training = tmp_path / "chats.jsonl"
+        training.write_bytes(b"x")
+        for number in range(3):
+            folder = tmp_path / f"job{number}"
+            spec = JobSpec(
+                id=f"job{number}",
+                model="base",
+                output="ft:base:x",
+                training_file=str(folder / "train.jsonl"),
+                folder=str(folder),
+            )
+            job = Job(spec=spec, status="queued", training_file=ids[0], created_at=1)
+            jobs.add(job, training, None)
+        assert [job.spec.id for job in jobs.all()] == ["job2", "job1", "job0"]
+        oldest = jobs.next()
+        assert oldest is not None
+        assert oldest.spec.id == "job0"
+        assert jobs.change("job0", ["queued"], status="running") is not None
+        assert jobs.change("job0", ["queued"], status="running") is None
+        jobs.say("job0", JobEvent(message="started"))
+        assert [event.message for _, _, event in jobs.events("job0")] == ["started"]
 
 
 def test_reading_cannot_write(tmp_path: Path, postgres_url: str) -> None:

@@ -9,12 +9,16 @@ import os
 import socket
 from pathlib import Path
 
+from kickwheel.core.files import storage_error
+
 
 class Presence:
     """This worker's file in a folder.
 
     Args:
         folder: where workers of one store on one machine have their files.
+    Raises:
+        StoreError: the folder cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -22,9 +26,12 @@ class Presence:
         self.worker = f"{host or 'host'}.{os.getpid()}.{os.urandom(4).hex()}"
         """The worker's name, different from any other's."""
         self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / self.worker
-        self._file = self._path.open("w")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("w")
+        except OSError as error:
+            raise storage_error(error, folder) from error
         fcntl.flock(self._file, fcntl.LOCK_EX)
 
     def gone(self, worker: str) -> bool:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 CONNECT_S = 10
 """Seconds until a server that does not answer counts as gone."""
+BUSY_S = 10.0
+"""Seconds that another program may keep the store busy."""
 LOCK = 744_935_201
 """First half of the advisory lock that whoever writes holds; the second is the schema's."""
 
@@ -111,7 +113,10 @@ class Postgres:
     def _begin(self, sync: bool) -> None:
         if self._closed:
             raise StoreError(f"{self.where}: the store was closed")
-        begin = f"BEGIN; SET LOCAL synchronous_commit = {'on' if sync else 'off'}; {self._turn}"
+        begin = (
+            f"BEGIN; SET LOCAL synchronous_commit = {'on' if sync else 'off'}; "
+            f"SET LOCAL lock_timeout = '{BUSY_S}s'; {self._turn}"
+        )
         try:
             self._writer.execute(begin)
         except self._psycopg.OperationalError:
@@ -209,6 +214,7 @@ _ADVICE = (
     ),
     ("53100", "The server's disk is full. Free some space and run the same again."),
     ("53", "The server is at its limits. Run the same again later."),
+    ("55P03", "Another program kept the store busy for too long. Run the same again."),
     ("25006", "It cannot be written here: this is a replica, or a connection for reading."),
 )
 
