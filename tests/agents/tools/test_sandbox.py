@@ -7,8 +7,10 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,8 @@ import pytest
 
 from kickwheel.agents.tools import sandbox, seccomp
 from kickwheel.agents.tools.consumption import Bounds
-from kickwheel.agents.tools.sandbox import Ran, Sandbox, probe
+from kickwheel.agents.tools.running import KEPT_BYTES, Ran
+from kickwheel.agents.tools.sandbox import Sandbox, probe
 from kickwheel.agents.tools.workspace import kept, remove, scratch
 from kickwheel.core.errors import ToolError, UsageError
 
@@ -303,7 +306,7 @@ async def test_waiting_without_end_ends(workspace: Path) -> None:
 async def test_a_flood_of_output_is_kept_at_its_ends_and_stopped(workspace: Path) -> None:
     ran = await sh(workspace, "echo first; yes 'all work and no play'")
     assert ran.excess == "output"
-    assert len(ran.out) < sandbox.KEPT_BYTES + 100
+    assert len(ran.out) < KEPT_BYTES + 100
     assert ran.out.startswith("first\nall work")
     assert "bytes left out]" in ran.out
 
@@ -355,6 +358,25 @@ async def test_cancelling_before_the_program_runs_leaves_nothing(workspace: Path
     assert "sleep 77.77" not in _running()
 
 
+def test_a_program_ends_when_kickwheel_itself_is_killed(workspace: Path) -> None:
+    script = f"""
+import asyncio
+from pathlib import Path
+from kickwheel.agents.tools.consumption import Bounds
+from kickwheel.agents.tools.sandbox import Sandbox
+bounds = Bounds(time_s=60, cpu_s=60, memory_bytes=10 ** 8, disk_bytes=10 ** 6, processes=9)
+beat = "while :; do date +%s%N > alive; sleep 0.02; done"
+asyncio.run(Sandbox(bounds=bounds).run(["/bin/bash", "-c", beat], Path({str(workspace)!r})))
+"""
+    with subprocess.Popen([sys.executable, "-c", script]) as kickwheel:
+        asyncio.run(asyncio.wait_for(_there(workspace / "alive"), 30))
+        kickwheel.kill()
+    time.sleep(0.1)
+    seen = (workspace / "alive").read_text()
+    time.sleep(0.3)
+    assert (workspace / "alive").read_text() == seen
+
+
 async def test_no_descriptor_or_thread_is_left_over(workspace: Path) -> None:
     await sh(workspace, "true")
     before = _held()
@@ -399,7 +421,7 @@ async def test_a_program_that_is_not_there_is_told_as_a_shell_would(workspace: P
 async def test_without_bubblewrap_nothing_runs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, workspace: Path
 ) -> None:
-    monkeypatch.setattr(sandbox, "_PLACES", str(tmp_path))
+    monkeypatch.setattr(sandbox, "PLACES", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UsageError, match=r"bwrap is missing \(Debian: apt-get install bubblewrap"):
         await probe()

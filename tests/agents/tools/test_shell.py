@@ -205,7 +205,7 @@ async def test_a_folder_that_programs_may_not_enter_is_told_when_the_app_opens(
 async def test_without_bubblewrap_the_tool_does_not_open(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sandbox, "_PLACES", str(folder))
+    monkeypatch.setattr(sandbox, "PLACES", str(folder))
     monkeypatch.setenv("PATH", str(folder))
     with pytest.raises(UsageError, match="apt-get install bubblewrap"):
         async with opened(Shell(), folder):

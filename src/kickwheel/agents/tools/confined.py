@@ -13,7 +13,8 @@ from kickwheel.agents.caller import caller
 from kickwheel.agents.tools import workspace as ground
 from kickwheel.agents.tools.consumption import MOST_FILES, Bounds, Excess
 from kickwheel.agents.tools.per_run import PerRun, per_run
-from kickwheel.agents.tools.sandbox import FLOOD_BYTES, WORKSPACE, Ran, Sandbox, probe
+from kickwheel.agents.tools.running import FLOOD_BYTES, Ran
+from kickwheel.agents.tools.sandbox import WORKSPACE, Sandbox, probe
 from kickwheel.agents.tools.tool import InvalidArguments, Limits, ToolPart
 from kickwheel.core.errors import ToolError, UsageError
 from kickwheel.core.plugins import Context

@@ -17,7 +17,8 @@ from typing import Any
 
 from kickwheel.agents.tools.consumption import Bounds
 from kickwheel.agents.tools.monty import Function, Outcome, ProgramLimits
-from kickwheel.agents.tools.sandbox import Ran, Sandbox, probe
+from kickwheel.agents.tools.running import Ran
+from kickwheel.agents.tools.sandbox import Sandbox, probe
 from kickwheel.agents.tools.workspace import scratch
 from kickwheel.core.errors import UsageError
 
