@@ -26,6 +26,12 @@ agents:
   plan: {kind: plan, model: m, tools: [t]}
   vote: {kind: vote, agents: [react], samples: 2, agree: 1}
 """
+NOTES = {
+    "react": ["2", "4"],
+    "code": ["a", "b", "noted a", "noted b"],
+    "plan": ["a", "b", "noted a"],
+    "vote": [],
+}
 STEPS = [
     {"id": "a", "what": "a", "call": "note", "arguments": {"text": "a"}, "needs": []},
     {"id": "b", "what": "b", "call": "note", "arguments": {"text": "b"}, "needs": []},
@@ -53,17 +59,9 @@ def says(name: str, body: dict[str, Any]) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "notes"),
-    [
-        ("react", ["2", "4"]),
-        ("code", ["a", "b", "noted a", "noted b"]),
-        ("plan", ["a", "b", "noted a"]),
-        ("vote", []),
-    ],
-)
+@pytest.mark.parametrize("name", NOTES)
 async def test_it_ends_with_its_answer_and_nothing_was_done_twice(
-    tmp_path: Path, name: str, notes: list[str]
+    tmp_path: Path, name: str
 ) -> None:
     children: list[asyncio.subprocess.Process] = []
     seen: set[str] = set()
@@ -98,7 +96,7 @@ async def test_it_ends_with_its_answer_and_nothing_was_done_twice(
     assert child.returncode == 0, err.decode()
     assert json.loads(out)["answer"] == "Done."
     noted = tmp_path / "noted"
-    assert (sorted(noted.read_text().splitlines()) if noted.exists() else []) == notes
+    assert (sorted(noted.read_text().splitlines()) if noted.exists() else []) == NOTES[name]
     # Requests that were made at once may have died together.
     assert 1 < len(children) <= len(seen) + 1
 
@@ -123,8 +121,4 @@ async def test_calls_that_a_person_must_allow_wait_for_them_in_each_kind(
             )
     assert (standing.state, standing.answer) == ("done", "Done.")
     noted = (tmp_path / "noted").read_text().splitlines()
-    assert sorted(noted) == {
-        "react": ["2", "4"],
-        "code": ["a", "b", "noted a", "noted b"],
-        "plan": ["a", "b", "noted a"],
-    }[name]
+    assert sorted(noted) == NOTES[name]

@@ -5,8 +5,9 @@
          └────────────────────────────────────────────────────────────┘
 
 The tools stand in the prompt, a line each. A stop sequence keeps the model from writing the
-observation itself, and engines that take a grammar let nothing but a step pass. What cannot be read as a step, or not be called, is told to the model; after the
-second time in a row the run ends with an error.
+observation itself, and engines that take a grammar let nothing but a step pass. What cannot be read
+as a step, or not be called, is told to the model; after the second time in a row the run ends with
+an error.
 
 Source: Yao et al. (2022), ReAct.
 """
