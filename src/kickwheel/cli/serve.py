@@ -1,6 +1,7 @@
 """`kickwheel serve`"""
 
 import asyncio
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -13,16 +14,26 @@ from kickwheel.cli.show import app_argument
 @app_argument
 @click.option("--host", help="Address to listen on; other than loopback only with a key.")
 @click.option("--port", type=int, help="Port to listen on; 0 takes a free one.")
-def command(app: Path, host: str | None, port: int | None) -> None:
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes that answer; each has engines of its own.",
+)
+@click.option("--shared", is_flag=True, hidden=True)
+def command(app: Path, host: str | None, port: int | None, workers: int, shared: bool) -> None:
     """Answer over the OpenAI protocol with the agents and models of APP, or of a snapshot.
 
     With KICKWHEEL_API_KEY set (or serve.auth.key in the file) every route but health wants that
     key; without one only this machine is answered.
     """
     from kickwheel.app import check_app, open_app, resumed
+    from kickwheel.serve.auth import Keys, check_host
     from kickwheel.serve.opened import opened
     from kickwheel.serve.server import Front, loop_factory, serve
     from kickwheel.serve.worker import Runner
+    from kickwheel.serve.workers import serve_in_processes
 
     plan = check_app(app)
     key, loop = plan.config.serve.key(), plan.config.flywheel
@@ -30,6 +41,14 @@ def command(app: Path, host: str | None, port: int | None) -> None:
 
     def tell(url: str) -> None:
         click.echo(f"{url}/v1 answers ({said}). Ctrl-C ends it.")
+
+    where = host or plan.config.serve.host
+    at = plan.config.serve.port if port is None else port
+    if workers > 1:
+        again = [sys.argv[0], "serve", str(app), "--host", where, "--shared"]
+        check_host(where, Keys([key] if key else []))
+        serve_in_processes(again, workers, where, at, click.echo)
+        return
 
     async def run() -> None:
         async with open_app(plan) as live, opened(live) as house:
@@ -48,9 +67,10 @@ def command(app: Path, host: str | None, port: int | None) -> None:
             await live.keeper.resume(partial(resumed, live))
             await serve(
                 front,
-                host or plan.config.serve.host,
-                plan.config.serve.port if port is None else port,
+                where,
+                at,
                 on_ready=tell,
+                shared=shared,
             )
 
     with asyncio.Runner(loop_factory=loop_factory()) as runner:

@@ -39,6 +39,7 @@ from kickwheel.serve.openai import PATH, Chat, Receive, Send, model_routes
 from kickwheel.serve.runs import run_routes
 from kickwheel.serve.traces import ANSWER_ID, trace_routes
 from kickwheel.serve.worker import Runner, Worker
+from kickwheel.serve.workers import shared_listener
 from kickwheel.trace.record import Recorder
 from kickwheel.trace.store import Traces
 
@@ -175,6 +176,7 @@ async def serve(
     *,
     on_ready: Callable[[str], None] = lambda url: None,
     grace_s: float = GRACE_S,
+    shared: bool = False,
 ) -> None:
     """Serves until SIGINT, SIGTERM or cancellation, then lets running answers end.
 
@@ -182,12 +184,13 @@ async def serve(
         port: 0 takes a free one.
         on_ready: called with the server's URL once it answers.
         grace_s: how long running answers may take to end; a second signal ends them at once.
+        shared: whether other processes listen on the same port (`serve.workers`).
     Raises:
         UsageError: the port is busy, the address is not ours, or others could reach a server that
             has no key.
     """
     check_host(host, front.keys)
-    listening = _listen(host, port)
+    listening = _listen(host, port, shared=shared)
     name = f"[{host}]" if ":" in host else host
     url = f"http://{name}:{listening.getsockname()[1]}"
     config = uvicorn.Config(
@@ -294,12 +297,12 @@ async def _refuse_route(request: Request, error: Exception) -> Response:
     return await _refuse(request, Refused(error.status_code, what))
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        listening = socket.socket(family, kind, protocol)
+        listening = shared_listener(family) if shared else socket.socket(family, kind, protocol)
     except OSError as error:
         raise UsageError(f"cannot listen on {host}: {error.strerror or error}") from error
     try:

@@ -1,0 +1,132 @@
+"""One server in several processes: each listens on the same port, and the kernel deals out callers.
+
+Each process opens the app for itself, with engines of its own; they share the store, where leases
+see to it that a run and a fine-tuning job have one worker only. A process that dies is started
+again; all end with the parent, however it ends.
+"""
+
+import contextlib
+import ctypes
+import errno
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
+
+from kickwheel.core.errors import KickwheelError, UsageError
+
+DEATHS = 5
+"""So many deaths within `WITHIN_S` seconds, and the server gives up."""
+WITHIN_S = 60.0
+STOP_S = 40.0
+"""Seconds that processes may take to let running answers end."""
+_PR_SET_PDEATHSIG = 1
+
+
+def serve_in_processes(
+    command: Sequence[str], count: int, host: str, port: int, on_ready: Callable[[str], None]
+) -> None:
+    """Serves until SIGINT or SIGTERM.
+
+    Args:
+        command: starts one server on a shared port, which it finds behind `--port`; it prints one
+            line once it answers.
+        count: how many processes.
+        port: 0 takes a free one.
+        on_ready: called with the first one's line once all answer.
+    Raises:
+        UsageError: the port is busy.
+        KickwheelError: the processes die again and again.
+    """
+    with _kept(host, port) as taken:
+        started = [*command, "--port", str(taken)]
+        processes = [_start(started) for _ in range(count)]
+        stopping = False
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            nonlocal stopping
+            stopping = True
+            for process in processes:
+                with contextlib.suppress(ProcessLookupError):
+                    process.send_signal(signal.SIGTERM)
+
+        before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            said = [process.stdout.readline().strip() for process in processes if process.stdout]
+            if all(said):
+                on_ready(said[0])
+            deaths: list[float] = []
+            while not stopping:
+                ended = _next_end(processes)
+                if stopping:
+                    break
+                deaths = [t for t in deaths if time.monotonic() - t < WITHIN_S]
+                deaths.append(time.monotonic())
+                if len(deaths) >= DEATHS or not all(said):
+                    raise KickwheelError(
+                        f"a server process ended with status {processes[ended].returncode}, "
+                        f"{len(deaths)} in the last minute; what it said stands above"
+                    )
+                processes[ended] = _start(started)
+        finally:
+            stop(signal.SIGTERM, None)
+            _wait(processes)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def shared_listener(family: int) -> socket.socket:
+    """A socket that may listen where others of this user do, in a process that ends with its
+    parent."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    return listening
+
+
+@contextlib.contextmanager
+def _kept(host: str, port: int) -> Iterator[int]:
+    """The port, held so that no other user's process can join."""
+    family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as alone:
+            alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            alone.bind(address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise UsageError(
+                f"port {port} on {host} is busy. Stop what uses it, or take another: --port"
+            ) from error
+        raise UsageError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+    with socket.socket(family, socket.SOCK_STREAM) as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        held.bind(address)
+        yield int(held.getsockname()[1])
+
+
+def _start(command: Sequence[str]) -> "subprocess.Popen[str]":
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def _next_end(processes: Sequence["subprocess.Popen[str]"]) -> int:
+    """The place of the first process that ends; returns after a signal, too."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+    return next((i for i, p in enumerate(processes) if p.poll() is not None), 0)
+
+
+def _wait(processes: Sequence["subprocess.Popen[str]"]) -> None:
+    until = time.monotonic() + STOP_S
+    for process in processes:
+        try:
+            process.wait(max(0.0, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
