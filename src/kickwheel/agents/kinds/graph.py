@@ -21,7 +21,6 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
-from kickwheel.agents.durable import Waiting
 from kickwheel.agents.edges import START, Line, Section, State, When, behind, leading_back
 from kickwheel.agents.events import Agent, Finished
 from kickwheel.agents.tools import Tool, Toolbox
@@ -154,7 +153,6 @@ class Drawn(Worker):
         """Runs each node as soon as it may, until nothing is left."""
         state = State(self._lines, self._back, _question(run))
         tasks: dict[asyncio.Task[str], str] = {}
-        waits: Waiting | None = None
         try:
             while True:
                 for name in state.ready(busy=set(tasks.values())):
@@ -166,18 +164,12 @@ class Drawn(Worker):
                     break
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
-                    name = tasks.pop(task)
-                    try:
-                        state.said_by(name, task.result())
-                    except Waiting as waiting:  # What does not hang on it goes on first.
-                        waits = waiting
+                    state.said_by(tasks.pop(task), task.result())
         finally:
             for task in tasks:
                 task.cancel()
             if tasks:
                 await asyncio.wait(tasks)
-        if waits is not None:
-            raise waits
         return self._answer(run, state)
 
     async def _node(self, run: Run, name: str, state: State) -> str:
