@@ -1,7 +1,7 @@
 """One question to an agent or a model, noted in a trace."""
 
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TypeVar
@@ -81,20 +81,22 @@ async def ask(
 
 
 async def _followed(
-    events: AsyncIterator[Event], on_event: Callable[[Event], None] | None
+    events: AsyncGenerator[Event], on_event: Callable[[Event], None] | None
 ) -> tuple[list[ToolCall], Finished]:
     calls: list[ToolCall] = []
-    async for event in events:
-        if on_event is not None:
-            on_event(event)
-        if isinstance(event, Called):
-            calls.append(event.call)
-        if isinstance(event, Finished):
-            return calls, event
+    # Left to the collector, a generator costs a task and a wake-up to be closed.
+    async with aclosing(events):
+        async for event in events:
+            if on_event is not None:
+                on_event(event)
+            if isinstance(event, Called):
+                calls.append(event.call)
+            if isinstance(event, Finished):
+                return calls, event
     raise AssertionError("the last event of an agent is Finished")
 
 
-async def _model(model: Model, request: ChatRequest) -> AsyncIterator[Event]:
+async def _model(model: Model, request: ChatRequest) -> AsyncGenerator[Event]:
     collected = Collected()
     async with aclosing(observed.stream(model, request)) as deltas:
         async for delta in deltas:

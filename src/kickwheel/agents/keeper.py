@@ -19,7 +19,7 @@ from typing import Any, Self, TypeVar
 
 from kickwheel.agents.caller import Caller, acting_for, caller
 from kickwheel.agents.durable import STEPS, Unkept, Waiting
-from kickwheel.agents.kept import LiveRun
+from kickwheel.agents.kept import LiveRun, Scope
 from kickwheel.core import redact
 from kickwheel.core.errors import KickwheelError, RunLost, StoreError, UsageError
 from kickwheel.core.identity import fresh
@@ -259,10 +259,11 @@ class Keeper:
         Args:
             wait: until the end is in the journal, because somebody may ask for it again.
         """
-        STEPS.set(live.root)
+        root = Scope(live)
+        outside = STEPS.set(root)
         try:
             result = await work()
-            live.left_over(live.root)
+            live.left_over(root)
             if live.stopped is not None:
                 raise live.stopped
             self._ended(live, "done", wire.to_bytes(result))
@@ -280,6 +281,8 @@ class Keeper:
         except Exception as error:
             raise await self._stopped(live, live.stopped or error) from None
         finally:
+            # The task's context would hold the run, which holds the task.
+            STEPS.reset(outside)
             live.ending = True
             if self._lives.get(live.run.id) is live:
                 del self._lives[live.run.id]

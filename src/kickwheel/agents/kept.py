@@ -52,7 +52,6 @@ class LiveRun:
         self, run: KeptRun, found: dict[str, KeptStep], answers: dict[str, str], writer: Writer
     ) -> None:
         self.run = run
-        self.root = Scope(self, "")
         self.task: asyncio.Task[Any] | None = None
         self.waiters = 0
         """Who waits for its end."""
@@ -341,7 +340,7 @@ class Scope:
 
     __slots__ = ("_begun", "_live", "_named", "once", "open", "path")
 
-    def __init__(self, live: LiveRun, path: str, *, once: bool = False) -> None:
+    def __init__(self, live: LiveRun, path: str = "", *, once: bool = False) -> None:
         self.path = path
         self.once = once
         """Whether the step around must not be made twice."""

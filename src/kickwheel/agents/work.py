@@ -452,6 +452,8 @@ class Worker:
                 finished = await self._kept(run, wanted)
             finally:
                 _running.reset(before)
+                # It holds the run, as the run holds it: left to the collector they are costly.
+                run.again = None
             if wanted is not None and finished.answer.content:
                 tell(Text(finished.answer.content))
             noted.output = (finished.answer,)

@@ -143,7 +143,9 @@ def current() -> OpenSpan | None:
 def root() -> OpenSpan | None:
     """The span of the whole request that runs here; `None` outside a trace."""
     found = current()
-    return None if found is None or found._noted is None else found._noted.spans[0]
+    while found is not None and found._outer is not None:
+        found = found._outer
+    return found
 
 
 def span(kind: SpanKind, name: str) -> OpenSpan:
@@ -252,6 +254,8 @@ class Recorder:
         for noted in batch:
             with self._losing_one():
                 records.append(_record(noted))
+            # A trace and its spans hold each other: they are freed here, not by the collector.
+            noted.spans.clear()
         while True:
             try:
                 self._traces.add(records)
