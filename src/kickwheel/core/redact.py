@@ -176,6 +176,9 @@ class Redaction:
         self._clean: set[str] = set()
         """Texts in which nothing was found: the spans of a trace say much again. Not asked once
         there are numbers, which make others out of them."""
+        self._read: dict[int, Message] = {}
+        """Messages in which nothing was found, by identity: each model call repeats those before.
+        Not asked either once there are numbers."""
 
     def text(self, value: str) -> str:
         """The text with placeholders; the same object where nothing was found."""
@@ -200,9 +203,12 @@ class Redaction:
 
     def message(self, value: Message) -> Message:
         """The message with placeholders; the same object where nothing was found."""
+        if self._read.get(id(value)) is value and not self._numbers:
+            return value
         content = value.content if value.content is None else self.text(value.content)
         calls = tuple(self._call(call) for call in value.tool_calls)
         if content is value.content and _same(calls, value.tool_calls):
+            self._read[id(value)] = value
             return value
         return replace(value, content=content, tool_calls=calls)
 
