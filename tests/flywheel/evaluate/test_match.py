@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.flywheel.evaluate.made import BOOK, CITIES, called, example, said
 
@@ -105,12 +105,14 @@ def test_every_example_passes_by_its_own_answer() -> None:
         assert match.judge(wanted.answer, wanted).right
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(), json_values, max_size=4))
 def test_any_arguments_match_themselves(arguments: dict[str, object]) -> None:
     wanted = example(1, "?", called("f", **{f"a{i}": v for i, v in enumerate(arguments.values())}))
     assert faults(wanted.answer, wanted) == []
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text_is_judged_without_a_crash(text: str) -> None:
     for kind in ("call", "json", "label", "text"):
@@ -144,6 +146,7 @@ def test_json_is_right_field_by_field() -> None:
     assert invoice("[" * 100_000).fault == "no JSON"
 
 
+@settings(deadline=None)
 @given(json_values, json_values)
 def test_fields_are_all_right_only_for_equal_json(given_: object, wanted: object) -> None:
     judged = match.judge(
@@ -181,6 +184,7 @@ def test_similarity_is_sacrebleu_s_chrf(given_text: str, wanted: str, score: flo
     assert 100 * match.chrf(given_text, wanted) == pytest.approx(score)
 
 
+@settings(deadline=None)
 @given(st.text(), st.text())
 def test_similarity_is_one_for_the_same_text_only(given_text: str, wanted: str) -> None:
     assert 0 <= match.chrf(given_text, wanted) <= 1 + 1e-12
