@@ -466,15 +466,23 @@ class Worker:
         """The end of the work, kept step by step where it is nobody else's."""
         if self.keeper is None or run.outer is not None or looking():
             return await self._within(run, wanted)
+        who = caller()
+        spoken = _Heard(run.tell)
+        if who.key or who.run:
+            run.tell = spoken
         try:
-            return await self.keeper.run(
+            finished = await self.keeper.run(
                 lambda: self._within(run, wanted),
                 Finished,
                 agent=self.name,
                 asked=replace(run.asked, whole=False),
-                key=caller().key,
-                identity=caller().run,
+                key=who.key,
+                identity=who.run,
             )
+            if run.tell is spoken and not spoken.words and finished.answer.content:
+                # It was said to somebody else: before, or at the same time.
+                run.say(finished.answer.content)
+            return finished
         except Waiting as waiting:
             for question in waiting.questions:
                 run.tell(Asked(question.text, question.choices))
@@ -500,6 +508,18 @@ class Worker:
             if spent.run is not run:
                 raise
             return run.ended(spent.why, note=spent.note)
+
+
+class _Heard:
+    """Tells, and knows whether words were among it."""
+
+    def __init__(self, tell: Tell) -> None:
+        self._tell = tell
+        self.words = False
+
+    def __call__(self, event: Event) -> None:
+        self.words = self.words or isinstance(event, Text)
+        self._tell(event)
 
 
 def _wordless(tell: Tell, event: Event) -> None:

@@ -1,4 +1,7 @@
-"""/v1/runs: how agents' runs stand, a person's answer to one that waits, and its end."""
+"""/v1/runs: how agents' runs stand, a person's answer to one that waits, and its end.
+
+A caller sees the runs that were begun under the same key.
+"""
 
 from typing import Any
 
@@ -13,6 +16,7 @@ from kickwheel.app import standing
 from kickwheel.core.errors import UsageError
 from kickwheel.core.journal import KeptRun
 from kickwheel.core.store import Store
+from kickwheel.models.caller import Caller
 from kickwheel.serve.errors import Refused, invalid
 
 MOST = 200
@@ -33,11 +37,14 @@ class AnswerBody(BaseModel):
 def run_routes(store: Store, keeper: Keeper) -> list[Route]:
     """The routes of runs."""
 
-    def found(identity: str) -> KeptRun:
+    def found(identity: str, who: Caller) -> KeptRun:
         try:
-            return store.runs.named(identity)
+            run = store.runs.named(identity)
+            if (run.asker, run.tenant) != (who.user, who.tenant):
+                raise UsageError(f'no run "{identity}" of yours')
         except UsageError as error:
             raise Refused(404, str(error), param="id", code="run_not_found") from error
+        return run
 
     def shown(run: KeptRun) -> dict[str, Any]:
         now = standing(store, run)
@@ -55,38 +62,41 @@ def run_routes(store: Store, keeper: Keeper) -> list[Route]:
             "updated_at": int(now.updated),
         }
 
-    def listed(limit: int) -> list[dict[str, Any]]:
-        return [shown(run) for run in store.runs.recent(limit)]
+    def listed(limit: int, who: Caller) -> list[dict[str, Any]]:
+        return [shown(run) for run in store.runs.recent(limit, who.user, who.tenant)]
 
     async def all_of_them(request: Request) -> JSONResponse:
         asked = request.query_params.get("limit", "20")
         if not asked.isdigit() or not 0 < int(asked) <= MOST:
             raise Refused(400, f"limit must be 1 to {MOST}", param="limit")
-        data = await run_in_threadpool(listed, int(asked))
+        data = await run_in_threadpool(listed, int(asked), request.state.caller)
         return JSONResponse({"object": "list", "data": data})
 
-    async def one(request: Request) -> JSONResponse:
-        identity = request.path_params["identity"]
-        return JSONResponse(await run_in_threadpool(lambda: shown(found(identity))))
+    async def named(request: Request) -> KeptRun:
+        return await run_in_threadpool(found, request.path_params["identity"], request.state.caller)
+
+    async def now(request: Request) -> JSONResponse:
+        run = await named(request)
+        return JSONResponse(await run_in_threadpool(shown, run))
 
     async def answer(request: Request) -> JSONResponse:
-        run = await run_in_threadpool(found, request.path_params["identity"])
+        run = await named(request)
         try:
             said = AnswerBody.model_validate_json(await request.body())
         except ValidationError as error:
             raise invalid(error) from error
         await keeper.answer(run.id, said.answer, said.question)
-        return JSONResponse(await run_in_threadpool(lambda: shown(found(run.id))))
+        return await now(request)
 
     async def cancel(request: Request) -> JSONResponse:
-        run = await run_in_threadpool(found, request.path_params["identity"])
+        run = await named(request)
         if not await keeper.cancel(run.id):
             raise Refused(409, f"run {run.id} has ended already: {run.state}", code="run_ended")
-        return JSONResponse(await run_in_threadpool(lambda: shown(found(run.id))))
+        return await now(request)
 
     return [
         Route("/v1/runs", all_of_them),
-        Route("/v1/runs/{identity}", one),
+        Route("/v1/runs/{identity}", now),
         Route("/v1/runs/{identity}/answer", answer, methods=["POST"]),
         Route("/v1/runs/{identity}/cancel", cancel, methods=["POST"]),
     ]

@@ -121,7 +121,7 @@ class Front:
             await send(message)
 
         try:
-            who = self.keys.admit(scope)
+            who = scope["state"]["caller"] = self.keys.admit(scope)
             limited = self._limited(scope, receive)
             if not hot:
                 await self._rest(scope, limited, send_named)

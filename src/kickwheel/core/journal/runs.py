@@ -135,10 +135,16 @@ class Runs:
             raise UsageError(f'several runs begin with "{identity}". Give more of the id.')
         return _run(rows[0])
 
-    def recent(self, limit: int = 50) -> list[KeptRun]:
-        """The runs in which something happened last, newest first."""
+    def recent(self, limit: int = 50, asker: str | None = None, tenant: str = "") -> list[KeptRun]:
+        """The runs in which something happened last, newest first.
+
+        Args:
+            asker: only those of this caller, of this `tenant`; `None` for all.
+        """
+        whose = "" if asker is None else " WHERE asker = ? AND tenant = ?"
         rows = self._database.read(
-            f"SELECT {_RUN} FROM run ORDER BY updated DESC, id LIMIT ?", (limit,)
+            f"SELECT {_RUN} FROM run{whose} ORDER BY updated DESC, id LIMIT ?",
+            (limit,) if asker is None else (asker, tenant, limit),
         )
         return [_run(found) for found in rows]
 
