@@ -293,6 +293,8 @@ def answer(app: Path, run: str, text: str, *, question: str = "") -> Standing:
     Raises:
         UsageError: there is no such run, it asks nothing, or this is none of the choices.
     """
+    if not text.strip():
+        raise UsageError("the answer is empty")
     return asyncio.run(_gone_on(app, run, text, question))
 
 

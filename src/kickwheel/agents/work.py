@@ -433,7 +433,9 @@ class Worker:
 
     async def _noted(self, asked: ChatRequest, tell: Tell) -> None:
         wanted = self._options.output
-        if asked.json_schema is not None:
+        if asked.json_schema is not None and (
+            wanted is None or asked.json_schema != wanted.schema  # As a resumed run has it.
+        ):
             wanted = Output(asked.json_schema)
         elif wanted is not None:
             asked = replace(asked, json_schema=wanted.schema)
@@ -560,9 +562,12 @@ def answered(agent: str, finished: Finished) -> Message:
     Raises:
         ModelError: there is none; the text says why.
     """
-    if finished.why in SPENT and not finished.answer.content:
+    if finished.answer.content or finished.answer.tool_calls or finished.why == "answered":
+        return finished.answer
+    if finished.why in SPENT:
         raise ModelError(f"{agent} {finished.note}", status=504)
-    return finished.answer
+    reasons = {"length": "its tokens ran out", "filtered": "its answer was withheld"}
+    raise ModelError(f"{agent} gave no answer: {reasons.get(finished.why, finished.why)}")
 
 
 def _own_span(name: str) -> AbstractContextManager[OpenSpan]:

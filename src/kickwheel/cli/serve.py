@@ -54,7 +54,7 @@ def command(app: Path, host: str | None, port: int | None, workers: int, shared:
     where = host or plan.config.serve.host
     at = plan.config.serve.port if port is None else port
     if workers > 1:
-        again = [sys.argv[0], "serve", str(app), "--host", where, "--shared"]
+        again = [sys.executable, "-m", "kickwheel", "serve", str(app), "--host", where, "--shared"]
         check_host(where, Keys([key] if key else []))
         serve_in_processes(again, workers, where, at, click.echo)
         return

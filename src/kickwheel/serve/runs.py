@@ -39,12 +39,9 @@ def run_routes(store: Store, keeper: Keeper) -> list[Route]:
 
     def found(identity: str, who: Caller) -> KeptRun:
         try:
-            run = store.runs.named(identity)
-            if (run.asker, run.tenant) != (who.user, who.tenant):
-                raise UsageError(f'no run "{identity}" of yours')
+            return store.runs.named(identity, who.user, who.tenant)
         except UsageError as error:
             raise Refused(404, str(error), param="id", code="run_not_found") from error
-        return run
 
     def shown(run: KeptRun) -> dict[str, Any]:
         now = standing(store, run)

@@ -8,7 +8,6 @@ again; all end with the parent, however it ends.
 import contextlib
 import ctypes
 import errno
-import os
 import signal
 import socket
 import subprocess
@@ -22,6 +21,7 @@ from kickwheel.core.errors import KickwheelError, UsageError
 DEATHS = 5
 """So many deaths within `WITHIN_S` seconds, and the server gives up."""
 WITHIN_S = 60.0
+LOOK_S = 1.0
 STOP_S = 40.0
 """Seconds that processes may take to let running answers end."""
 _PR_SET_PDEATHSIG = 1
@@ -61,9 +61,9 @@ def serve_in_processes(
                 on_ready(said[0])
             deaths: list[float] = []
             while not stopping:
-                ended = _next_end(processes)
-                if stopping:
-                    break
+                ended = _ended(processes)
+                if stopping or ended is None:
+                    continue
                 deaths = [t for t in deaths if time.monotonic() - t < WITHIN_S]
                 deaths.append(time.monotonic())
                 if len(deaths) >= DEATHS or not all(said):
@@ -105,7 +105,10 @@ def _kept(host: str, port: int) -> Iterator[int]:
         raise UsageError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
     with socket.socket(family, socket.SOCK_STREAM) as held:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        held.bind(address)
+        try:
+            held.bind(address)
+        except OSError as error:
+            raise UsageError(f"port {port} on {host} was taken meanwhile: try again") from error
         yield int(held.getsockname()[1])
 
 
@@ -113,11 +116,15 @@ def _start(command: Sequence[str]) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
 
 
-def _next_end(processes: Sequence["subprocess.Popen[str]"]) -> int:
-    """The place of the first process that ends; returns after a signal, too."""
-    with contextlib.suppress(ChildProcessError):
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
-    return next((i for i, p in enumerate(processes) if p.poll() is not None), 0)
+def _ended(processes: Sequence["subprocess.Popen[str]"]) -> int | None:
+    """The place of a process that has ended; waits up to `LOOK_S` for one."""
+    until = time.monotonic() + LOOK_S
+    while time.monotonic() < until:
+        for place, process in enumerate(processes):
+            if process.poll() is not None:
+                return place
+        time.sleep(LOOK_S / 10)
+    return None
 
 
 def _wait(processes: Sequence["subprocess.Popen[str]"]) -> None:

@@ -10,7 +10,7 @@ from tests.agents.desk import desk, last
 
 import kickwheel
 from kickwheel.app import resumed
-from kickwheel.core.errors import UsageError
+from kickwheel.core.errors import ModelError, UsageError
 from kickwheel.records import Message
 
 DOCTOR = """
@@ -117,3 +117,33 @@ def test_a_killed_run_goes_on_and_what_was_done_is_not_done_again(tmp_path: Path
     again = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
     assert json.loads(again.stdout)["answer"] == "bill of room 12"
     assert (tmp_path / "booked").read_text() == "x"
+
+
+FORMED = """
+agents:
+  boss:
+    kind: human
+    output: "forms:Refund"
+"""
+FORMS = """
+from pydantic import BaseModel, Field
+class Refund(BaseModel):
+    total: int = Field(ge=10)
+"""
+
+
+def test_a_run_that_goes_on_still_wants_the_form_that_it_was_begun_with(tmp_path: Path) -> None:
+    (tmp_path / "forms.py").write_text(FORMS, encoding="utf-8")
+    (tmp_path / "app.yml").write_text(FORMED, encoding="utf-8")
+    kickwheel.run(tmp_path, "How much?")
+    (run,) = kickwheel.runs(tmp_path)
+    with pytest.raises(ModelError, match='"total" must be at least 10, not 3'):
+        kickwheel.answer(tmp_path, run.id, '{"total": 3}')
+
+
+def test_an_empty_answer_is_none(tmp_path: Path) -> None:
+    (tmp_path / "app.yml").write_text(CHOICE, encoding="utf-8")
+    kickwheel.run(tmp_path, "Really?")
+    (run,) = kickwheel.runs(tmp_path)
+    with pytest.raises(UsageError, match="empty"):
+        kickwheel.answer(tmp_path, run.id, " ")

@@ -147,13 +147,13 @@ class Voting(Worker):
             )
         best = max(counted, key=len)
         share = self._vote.agree
-        if share is not None and len(best) < math.ceil(share * total) and self._judge is None:
+        if share is not None and len(best) < _enough(share, total) and self._judge is None:
             raise ModelError(
                 f"the voters do not agree: {len(best)} of {total} say the same, "
                 f"{share:g} of them should. Name a judge, or ask for less with agree"
             )
         judged = self._judge is not None and len(counted) > 1
-        if judged and (share is None or len(best) < math.ceil(share * total)):
+        if judged and (share is None or len(best) < _enough(share, total)):
             best = counted[await self._judged(run, counted)]
         chosen = best[0]
         assert chosen.answer is not None
@@ -165,7 +165,7 @@ class Voting(Worker):
         left = self._vote.votes - len(ballots)
         if self._vote.agree is None:
             return left
-        wanted = math.ceil(self._vote.agree * self._vote.votes)
+        wanted = _enough(self._vote.agree, self._vote.votes)
         best = max((len(same) for same in self._counted(ballots)), default=0)
         missing = wanted - best
         return missing if 0 < missing <= left else 0
@@ -290,3 +290,8 @@ def _shown(answer: Message | None, most: int = 4000) -> str:
 
 def _times(number: int) -> str:
     return "once" if number == 1 else f"{number} times"
+
+
+def _enough(share: float, total: int) -> int:
+    """The votes that make up the share: 7 of 25 for 0.28, whatever a float makes of it."""
+    return math.ceil(round(share * total, 9))

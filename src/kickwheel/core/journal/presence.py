@@ -27,6 +27,8 @@ class Presence:
         """The worker's name, different from any other's."""
         self._folder = folder
         self._path = folder / self.worker
+        self._gone: set[str] = set()
+        """Workers that had ended when they were looked at; a name comes once."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._file = self._path.open("w")
@@ -36,6 +38,8 @@ class Presence:
 
     def gone(self, worker: str) -> bool:
         """Whether the worker's process has surely ended; its file is taken away then."""
+        if worker in self._gone:
+            return True
         path = self._folder / worker
         try:
             with path.open("r+") as file:
@@ -43,6 +47,7 @@ class Presence:
                 path.unlink(missing_ok=True)
         except OSError:  # It is held, or not to be seen.
             return False
+        self._gone.add(worker)
         return True
 
     def leave(self) -> None:

@@ -118,16 +118,18 @@ class Runs:
         )
         return [Open(_run(found[:-1]), found[-1]) for found in rows]
 
-    def named(self, identity: str) -> KeptRun:
+    def named(self, identity: str, asker: str | None = None, tenant: str = "") -> KeptRun:
         """The run of this id, or the only one whose id begins so.
 
+        Args:
+            asker: only among those of this caller, of this `tenant`; `None` for all.
         Raises:
             UsageError: there is none, or several begin so.
         """
         wanted = identity.strip()
         rows = self._database.read(
-            f"SELECT {_RUN} FROM run WHERE id >= ? AND id < ? ORDER BY id LIMIT 2",
-            (wanted, wanted + "~"),
+            f"SELECT {_RUN} FROM run WHERE id >= ? AND id < ?{_whose(asker)} ORDER BY id LIMIT 2",
+            (wanted, wanted + "~", *(() if asker is None else (asker, tenant))),
         )
         if not wanted or not rows:
             raise UsageError(f'no run "{identity}" in this store')
@@ -141,9 +143,8 @@ class Runs:
         Args:
             asker: only those of this caller, of this `tenant`; `None` for all.
         """
-        whose = "" if asker is None else " WHERE asker = ? AND tenant = ?"
         rows = self._database.read(
-            f"SELECT {_RUN} FROM run{whose} ORDER BY updated DESC, id LIMIT ?",
+            f"SELECT {_RUN} FROM run WHERE 1 = 1{_whose(asker)} ORDER BY updated DESC, id LIMIT ?",
             (limit,) if asker is None else (asker, tenant, limit),
         )
         return [_run(found) for found in rows]
@@ -261,6 +262,10 @@ class Runs:
 
     def _one(self, rows: list[tuple[object, ...]]) -> KeptRun | None:
         return _run(rows[0]) if rows else None
+
+
+def _whose(asker: str | None) -> str:
+    return "" if asker is None else " AND asker = ? AND tenant = ?"
 
 
 def _run(values: tuple[object, ...]) -> KeptRun:

@@ -208,7 +208,7 @@ class BudgetModel(Wrapped):
         if options.user is not None:
             yield f"user {_hash(who.user)}", options.user
         if options.key is not None:
-            token = who.token.get_secret_value() if who.token else ""
+            token = who.token.get_secret_value() if who.token else who.user
             yield f"key {_hash(token)}", options.key
 
     def _within(self, request: ChatRequest, prompt: Usage) -> ChatRequest:
