@@ -24,6 +24,10 @@ def command(app: Path, words: tuple[str, ...], name: str | None, key: str, as_js
             f'the question has {len(words)} words: quote it: kickwheel run {app} "{question}"'
         )
     if as_json:
-        show_json(run(app, question, name=name, key=key))
+        answered = run(app, question, name=name, key=key)
+        show_json(answered)
     else:
-        click.echo(figures(run(app, question, name=name, key=key, on_event=show)))
+        answered = run(app, question, name=name, key=key, on_event=show)
+        click.echo(figures(answered))
+    if answered.note and not answered.answer:
+        raise click.exceptions.Exit(1)

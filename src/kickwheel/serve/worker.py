@@ -74,7 +74,8 @@ class Worker:
                     await self._work()
             except StoreError as error:
                 if not told:
-                    _log.warning("Fine-tuning jobs wait: %s", error)
+                    # As with several processes behind one port, of which one has them.
+                    _log.info("Fine-tuning jobs are another process's: %s", error)
                 told = True
                 await asyncio.sleep(LOCK_S)
 

@@ -129,9 +129,10 @@ class Reacting(Worker):
                     )
             invalid = invalid + 1 if wrong else 0
             if invalid > INVALID_IN_A_ROW:
+                last = wrong.removeprefix("error: ")
                 raise ModelError(
                     f"{self._model.name} wrote no step that can be taken, {invalid} times in a "
-                    f"row; the last time {wrong}"
+                    f"row; the last time: {last}"
                 )
             conversation += [
                 Message(role="assistant", content=seen),

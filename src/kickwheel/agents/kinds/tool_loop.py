@@ -119,9 +119,10 @@ class Loop(Worker):
             wrong = [result.text for result in results if result.state == "invalid"]
             invalid = invalid + 1 if wrong else 0
             if invalid > INVALID_IN_A_ROW:
+                last = wrong[-1].removeprefix("error: ")
                 raise ModelError(
                     f"{self._model.name} wrote no call that can be made, {invalid} times in a row; "
-                    f"the last time {wrong[-1]}"
+                    f"the last time: {last}"
                 )
             if self._loop.answer == "result" and not wrong:
                 return _result(run, told)

@@ -33,8 +33,8 @@ class TooLong(ModelError):
     def __init__(self, tokens: int, budget_tokens: int) -> None:
         super().__init__(
             f"the instructions, the last question and the last results alone have {tokens:,} "
-            f"tokens, and {budget_tokens:,} are left for them. Shorten them, or set a larger "
-            "budget_tokens",
+            f"tokens, and beside the schemas of the tools the budget leaves {budget_tokens:,} for "
+            "them. Set a larger budget_tokens, or offer fewer tools",
             status=400,
         )
         self.tokens = tokens
