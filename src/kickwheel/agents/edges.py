@@ -76,9 +76,17 @@ class Line:
 class State:
     """How far a run of the graph is."""
 
-    def __init__(self, lines: Sequence[Line], back: Sequence[Line], question: str) -> None:
+    def __init__(
+        self,
+        lines: Sequence[Line],
+        back: Sequence[Line],
+        question: str,
+        untrusted: frozenset[str] = frozenset(),
+    ) -> None:
         self.question = question
         self.said: dict[str, str] = {}
+        self.untrusted = untrusted
+        """Nodes whose words nobody vouches for."""
         self.runs: dict[str, int] = {}
         """How often each node was started."""
         self._ahead = [line for line in lines if line not in back]

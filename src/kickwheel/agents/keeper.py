@@ -56,6 +56,7 @@ class Keeper:
         self._lives: dict[str, LiveRun] = {}
         self._seen: dict[str, tuple[str, int, float]] = {}
         self._again: Callable[[KeptRun], Awaitable[Any]] | None = None
+        self._knows: Callable[[str], bool] = lambda agent: True
         self._look = asyncio.Event()
         self._beaten = time.monotonic()
         self._forgotten = 0.0
@@ -145,14 +146,19 @@ class Keeper:
         result: T = await self._end_of(live)
         return result
 
-    async def resume(self, again: Callable[[KeptRun], Awaitable[Any]]) -> None:
+    async def resume(
+        self,
+        again: Callable[[KeptRun], Awaitable[Any]],
+        knows: Callable[[str], bool] = lambda agent: True,
+    ) -> None:
         """Goes on, now and from now on, with runs that nobody works on any more: those of workers
         that ended, and those whose question was answered.
 
         Args:
             again: does the work of such a run, as it did before; its result is kept as the answer.
+            knows: whether there is an agent of this name here; runs of others are left to theirs.
         """
-        self._again = again
+        self._again, self._knows = again, knows
         await self._take_up()
 
     async def answer(self, run: str, text: str, path: str = "") -> Question:
@@ -193,6 +199,8 @@ class Keeper:
                 return live
             if live is not None and live.task is not None:
                 await asyncio.wait({live.task})
+            # Its end may be on its way still, and would be taken for that of the run begun now.
+            await self._runs.writer.written("")
             found = await asyncio.to_thread(self._runs.begin, new)
             if found is new:
                 if new.id in self._lives:
@@ -373,7 +381,7 @@ class Keeper:
             if alone >= AT_ONCE or self._closing:
                 return
             run = one.run
-            if run.id in self._lives:
+            if run.id in self._lives or not self._knows(run.agent):
                 continue
             if run.state == "running" and not await self._abandoned(run, one.beat):
                 continue

@@ -73,7 +73,9 @@ def command(app: Path, host: str | None, port: int | None, workers: int, shared:
                 runner=runner,
                 keeper=live.keeper,
             )
-            await live.keeper.resume(partial(resumed, live))
+            await live.keeper.resume(
+                partial(resumed, live), lambda agent: ("agents", agent) in live.live
+            )
             await serve(
                 front,
                 where,

@@ -23,7 +23,8 @@ from pydantic import Field, field_validator, model_validator
 
 from kickwheel.agents.edges import START, Line, Section, State, When, behind, leading_back
 from kickwheel.agents.events import Agent, Finished
-from kickwheel.agents.tools import Tool, Toolbox
+from kickwheel.agents.tools import Limits, Tool, Toolbox
+from kickwheel.agents.tools.flow import marked
 from kickwheel.agents.work import AgentPart, Run, Worker, answered
 from kickwheel.core.errors import ModelError, ToolError, UsageError
 from kickwheel.core.plugins import Context, Name, nearest
@@ -148,10 +149,15 @@ class Drawn(Worker):
         self._lines = _plain(options.edges)
         self._back = leading_back(self._lines)
         self._loud = self._only_end()
+        self._untrusted = frozenset(
+            name
+            for name, one in live.items()
+            if options.nodes[name].tool and getattr(one, "limits", Limits()).trusted is False
+        )
 
     async def work(self, run: Run) -> Finished:
         """Runs each node as soon as it may, until nothing is left."""
-        state = State(self._lines, self._back, _question(run))
+        state = State(self._lines, self._back, _question(run), self._untrusted)
         tasks: dict[asyncio.Task[str], str] = {}
         try:
             while True:
@@ -177,6 +183,8 @@ class Drawn(Worker):
         node = self._graph.nodes[name]
         words = {needed: state.said.get(needed, "") for needed in sorted(node.names())}
         words["question"] = state.question
+        # What nobody vouches for is marked where a model reads it; tools get it as it is.
+        read = {n: marked(text) if n in state.untrusted else text for n, text in words.items()}
 
         async def do() -> str:
             live = self._live[name]
@@ -184,7 +192,7 @@ class Drawn(Worker):
                 return await self._called(run, live, name, _filled(node.arguments, words))  # type: ignore[arg-type]
             messages = run.asked.messages
             if node.task is not None:
-                messages = (Message(role="user", content=_filled(node.task, words)),)
+                messages = (Message(role="user", content=_filled(node.task, read)),)
             finished = await run.hand(live, messages, aloud=name == self._loud)  # type: ignore[arg-type]
             return answered(name, finished).content or ""
 
