@@ -20,7 +20,8 @@ from kickwheel.agents.events import Event, Finished
 from kickwheel.agents.keeper import Keeper
 from kickwheel.agents.memory import Memory, Together
 from kickwheel.agents.preview import first
-from kickwheel.agents.work import AgentPart, Worker
+from kickwheel.agents.run import AgentPart
+from kickwheel.agents.work import Worker
 from kickwheel.appfile import AppFile, Flywheel, check_loop
 from kickwheel.core import redact
 from kickwheel.core.config import Document, check, read_yaml

@@ -16,8 +16,9 @@ from tests.models import tiny
 from kickwheel import show
 from kickwheel.agents.events import Finished
 from kickwheel.agents.kinds.tool_loop import unpacked
+from kickwheel.agents.run import AgentPart, Run
 from kickwheel.agents.tools import Tool
-from kickwheel.agents.work import AgentPart, Run, Worker
+from kickwheel.agents.work import Worker
 from kickwheel.core.errors import ModelError, UsageError
 from kickwheel.core.plugins import Context, Name
 from kickwheel.core.store import open_store

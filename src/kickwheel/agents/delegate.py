@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from kickwheel.agents.events import Agent
+from kickwheel.agents.run import answered, running
 from kickwheel.agents.tools import Limits, Tool
-from kickwheel.agents.work import Worker, answered, running
+from kickwheel.agents.work import Worker
 from kickwheel.core.errors import ToolError
 from kickwheel.records import Message, ToolSpec
 

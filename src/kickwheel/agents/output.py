@@ -29,7 +29,7 @@ from kickwheel.records import Message
 
 if TYPE_CHECKING:
     from kickwheel.agents.events import Finished
-    from kickwheel.agents.work import Run
+    from kickwheel.agents.run import Run
 
 INVALID_IN_A_ROW = 2
 """How often a model is told that its answer is not what was asked for."""

@@ -8,10 +8,10 @@ import pytest
 
 from kickwheel.agents import Finished, durable
 from kickwheel.agents.kinds.tool_loop import Loop, ToolLoop
+from kickwheel.agents.run import AgentPart
 from kickwheel.agents.tools import Limits, Tool, ToolPart, calling
 from kickwheel.agents.tools.flow import CLOSING, OPENING, marked
 from kickwheel.agents.tools.repeat import SAME
-from kickwheel.agents.work import AgentPart
 from kickwheel.app import check_app
 from kickwheel.core.errors import ModelError
 from kickwheel.models.chat import CallDelta, ChatRequest, Delta, Done, TextDelta, Usage

@@ -24,11 +24,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from kickwheel.agents.delegate import as_tool
 from kickwheel.agents.events import Finished
 from kickwheel.agents.kinds.tool_loop import INVALID_IN_A_ROW, unpacked
+from kickwheel.agents.run import AgentPart, Run
 from kickwheel.agents.stubs import Stub, stubs
 from kickwheel.agents.tools import Tool, Toolbox, linked
 from kickwheel.agents.tools.monty import Outcome, ProgramLimits, run_program
 from kickwheel.agents.transcript import Prompt
-from kickwheel.agents.work import AgentPart, Run, Worker
+from kickwheel.agents.work import Worker
 from kickwheel.core.errors import ModelError, ToolError
 from kickwheel.core.plugins import Context, Name
 from kickwheel.models.chat import Completion, Model

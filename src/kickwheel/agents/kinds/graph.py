@@ -23,9 +23,10 @@ from pydantic import Field, field_validator, model_validator
 
 from kickwheel.agents.edges import START, Line, Section, State, When, behind, leading_back
 from kickwheel.agents.events import Agent, Finished
+from kickwheel.agents.run import AgentPart, Run, answered
 from kickwheel.agents.tools import Limits, Tool, Toolbox
 from kickwheel.agents.tools.flow import marked
-from kickwheel.agents.work import AgentPart, Run, Worker, answered
+from kickwheel.agents.work import Worker
 from kickwheel.core.errors import ModelError, ToolError, UsageError
 from kickwheel.core.plugins import Context, Name, nearest
 from kickwheel.models.chat import Model

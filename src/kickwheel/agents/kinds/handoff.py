@@ -12,7 +12,8 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from kickwheel.agents.events import Agent, Chosen, Finished
-from kickwheel.agents.work import AgentPart, Run, Worker
+from kickwheel.agents.run import AgentPart, Run
+from kickwheel.agents.work import Worker
 from kickwheel.core.plugins import Context, Name
 from kickwheel.records import Message, ToolCall, ToolSpec
 

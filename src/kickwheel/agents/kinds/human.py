@@ -12,7 +12,8 @@ from pydantic import Field
 
 from kickwheel.agents.durable import person
 from kickwheel.agents.events import Finished
-from kickwheel.agents.work import AgentPart, Run, Worker
+from kickwheel.agents.run import AgentPart, Run
+from kickwheel.agents.work import Worker
 from kickwheel.core.plugins import Context
 from kickwheel.records import Message
 

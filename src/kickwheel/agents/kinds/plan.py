@@ -26,10 +26,11 @@ from kickwheel.agents.events import Finished, Why
 from kickwheel.agents.kinds.tool_loop import INVALID_IN_A_ROW, unpacked
 from kickwheel.agents.output import Output
 from kickwheel.agents.planned import Step
+from kickwheel.agents.run import AgentPart, Run, together
 from kickwheel.agents.tools import Tool, Toolbox
 from kickwheel.agents.tools.calling import Result
 from kickwheel.agents.transcript import Prompt
-from kickwheel.agents.work import AgentPart, Run, Worker, together
+from kickwheel.agents.work import Worker
 from kickwheel.core.errors import ModelError
 from kickwheel.core.plugins import Context, Name
 from kickwheel.models.chat import Model

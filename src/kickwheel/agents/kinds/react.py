@@ -23,9 +23,10 @@ from kickwheel.agents import transcript
 from kickwheel.agents.delegate import as_tool
 from kickwheel.agents.events import Finished
 from kickwheel.agents.kinds.tool_loop import INVALID_IN_A_ROW, unpacked
+from kickwheel.agents.run import AgentPart, Run
 from kickwheel.agents.tools import Tool, Toolbox
 from kickwheel.agents.transcript import Prompt
-from kickwheel.agents.work import AgentPart, Run, Worker
+from kickwheel.agents.work import Worker
 from kickwheel.core.errors import ModelError
 from kickwheel.core.plugins import Context, Name
 from kickwheel.models.chat import Completion, Model

@@ -17,7 +17,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from kickwheel.agents.events import Agent, Chosen, Finished
-from kickwheel.agents.work import AgentPart, Run, Worker
+from kickwheel.agents.run import AgentPart, Run
+from kickwheel.agents.work import Worker
 from kickwheel.core.errors import MissingExtra, ModelError
 from kickwheel.core.plugins import Context, Name
 from kickwheel.models import embedding

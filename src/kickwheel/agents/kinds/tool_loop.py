@@ -19,8 +19,9 @@ from pydantic import Field
 
 from kickwheel.agents.delegate import as_tool
 from kickwheel.agents.events import Finished
+from kickwheel.agents.run import AgentPart, Run
 from kickwheel.agents.tools import Tool, Toolbox, calling
-from kickwheel.agents.work import AgentPart, Run, Worker
+from kickwheel.agents.work import Worker
 from kickwheel.core.errors import ModelError, ToolError, UsageError
 from kickwheel.core.plugins import Context, Name
 from kickwheel.models.chat import Completion, Model

@@ -23,7 +23,8 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator, model_validator
 
 from kickwheel.agents.events import SPENT, Agent, Finished
-from kickwheel.agents.work import AgentPart, Run, Worker, together
+from kickwheel.agents.run import AgentPart, Run, together
+from kickwheel.agents.work import Worker
 from kickwheel.core.errors import ModelError, ToolError
 from kickwheel.core.plugins import Context, Name
 from kickwheel.models.chat import ChatRequest, Model
