@@ -74,7 +74,7 @@ class Curate(Section):
 class Tune(Section):
     """How the adapter is made; what is not set is decided by the data and the machine."""
 
-    minutes: Annotated[float, Field(gt=0)] = 5.5
+    minutes: Annotated[float, Field(gt=0)] = 4.0
     """Training time at most."""
     epochs: Annotated[int, Field(gt=0)] | None = None
     """Passes over the training examples at most; by default as many as fit into the time."""

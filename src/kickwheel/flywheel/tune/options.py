@@ -12,7 +12,7 @@ Precision = Literal["auto", "float32", "bfloat16"]
 class Options:
     """What a run can be told; the defaults were found on the concierge traffic (docs/tune.md)."""
 
-    minutes: float | None = 5.5
+    minutes: float | None = 4.0
     """Training time at most; `None` for no bound. A run that a bound cut short depends on the
     machine's speed; one that ended by its epochs has the same bits wherever it was killed."""
     epochs: float = 5.0
