@@ -23,30 +23,34 @@ async def desk(folder: Path, say: Say, text: str) -> AsyncGenerator[tuple[App, L
 
     async def answer(request: web.Request) -> web.StreamResponse:
         body = await request.json()
-        said = say(body)
-        if isinstance(said, str):
-            if not body.get("stream"):
-                return whole({"role": "assistant", "content": said}, "stop")
-            return await stream(request, chunk(content=said), chunk("stop"), USAGE)
-        calls = [
-            {
-                "index": i,
-                "id": f"c{i}",
-                "type": "function",
-                "function": {"name": name, "arguments": json.dumps(arguments)},
-            }
-            for i, (name, arguments) in enumerate(said if isinstance(said, list) else [said])
-        ]
-        if not body.get("stream"):
-            message = {"role": "assistant", "content": None, "tool_calls": calls}
-            return whole(message, "tool_calls")
-        return await stream(request, chunk(tool_calls=calls), chunk("tool_calls"), USAGE)
+        return await reply(request, body, say(body))
 
     async with loopback(answer) as server:
         file = folder / "app.yml"
         file.write_text(text.replace("URL", f"{server.url}/v1"), encoding="utf-8")
         async with open_app(file) as app:
             yield app, server
+
+
+async def reply(request: web.Request, body: dict[str, Any], said: Any) -> web.StreamResponse:
+    """What a model says, in the form that the request asks for."""
+    if isinstance(said, str):
+        if not body.get("stream"):
+            return whole({"role": "assistant", "content": said}, "stop")
+        return await stream(request, chunk(content=said), chunk("stop"), USAGE)
+    calls = [
+        {
+            "index": i,
+            "id": f"c{i}",
+            "type": "function",
+            "function": {"name": name, "arguments": json.dumps(arguments)},
+        }
+        for i, (name, arguments) in enumerate(said if isinstance(said, list) else [said])
+    ]
+    if not body.get("stream"):
+        message = {"role": "assistant", "content": None, "tool_calls": calls}
+        return whole(message, "tool_calls")
+    return await stream(request, chunk(tool_calls=calls), chunk("tool_calls"), USAGE)
 
 
 def whole(message: dict[str, Any], reason: str) -> web.StreamResponse:

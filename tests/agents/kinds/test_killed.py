@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from tests.agents.desk import desk, whole
-from tests.models.loopback import USAGE, chunk, loopback, stream
+from tests.agents.desk import desk, reply
+from tests.models.loopback import loopback
 
 import kickwheel
 
@@ -25,12 +25,27 @@ agents:
   code: {kind: code, model: m, tools: [t], answer: model}
   plan: {kind: plan, model: m, tools: [t]}
   vote: {kind: vote, agents: [react], samples: 2, agree: 1}
+  loop: {kind: tool_loop, model: m, tools: [t]}
+  route: {kind: router, agents: [loop, react], model: m}
+  first: {kind: tool_loop, model: m}
+  hand: {kind: handoff, agents: [first, loop]}
+  graph:
+    kind: graph
+    nodes:
+      a: {model: m, task: a}
+      note: {tool: t, arguments: {text: "{a}"}}
+      z: {model: m, task: "z {note}"}
+    edges: [{to: a}, {from: a, to: note}, {from: note, to: z}]
 """
 NOTES = {
     "react": ["2", "4"],
     "code": ["a", "b", "noted a", "noted b"],
     "plan": ["a", "b", "noted a"],
     "vote": [],
+    "loop": ["1", "3"],
+    "route": ["1", "3"],
+    "hand": ["3", "5"],
+    "graph": ["a"],
 }
 STEPS = [
     {"id": "a", "what": "a", "call": "note", "arguments": {"text": "a"}, "needs": []},
@@ -47,8 +62,18 @@ await asyncio.gather(twice("a"), twice("b"))
 ```"""
 
 
-def says(name: str, body: dict[str, Any]) -> str:
+def says(name: str, body: dict[str, Any]) -> Any:
     asked = len(body["messages"])
+    if name == "graph":
+        return "a" if body["messages"][-1]["content"] == "a" else "Done."
+    if name in ("loop", "route", "hand"):
+        tools = [tool["function"]["name"] for tool in body.get("tools", [])]
+        if not tools:
+            return '{"label": "loop"}'
+        if "note" not in tools:
+            return ("hand_to_loop", {"reason": "it notes"})
+        more = asked < (7 if name == "hand" else 5)
+        return ("note", {"text": str(asked)}) if more else "Done."
     if name == "plan":
         return json.dumps({"steps": STEPS}) if "response_format" in body else "Done."
     if name == "code":
@@ -63,6 +88,16 @@ def says(name: str, body: dict[str, Any]) -> str:
 async def test_it_ends_with_its_answer_and_nothing_was_done_twice(
     tmp_path: Path, name: str
 ) -> None:
+    await killed_until_it_ends(tmp_path, name, APP)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["loop", "graph"])
+async def test_it_does_on_postgres_too(tmp_path: Path, name: str, postgres_url: str) -> None:
+    await killed_until_it_ends(tmp_path, name, f"{APP}store: {json.dumps(postgres_url)}\n")
+
+
+async def killed_until_it_ends(tmp_path: Path, name: str, app: str) -> None:
     children: list[asyncio.subprocess.Process] = []
     seen: set[str] = set()
 
@@ -73,13 +108,10 @@ async def test_it_ends_with_its_answer_and_nothing_was_done_twice(
             seen.add(key)
             os.kill(children[-1].pid, signal.SIGKILL)
             await asyncio.sleep(5)
-        text = says(name, body)
-        if body.get("stream"):
-            return await stream(request, chunk(content=text), chunk("stop"), USAGE)
-        return whole({"role": "assistant", "content": text}, "stop")
+        return await reply(request, body, says(name, body))
 
     async with asyncio.timeout(120), loopback(answer) as server:
-        (tmp_path / "app.yml").write_text(APP.replace("URL", f"{server.url}/v1"))
+        (tmp_path / "app.yml").write_text(app.replace("URL", f"{server.url}/v1"))
         while True:
             child = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "kickwheel.cli", "run", "app.yml", "Note it, please."),
