@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from kickwheel.agents.events import Called, Event, Finished, Text
+from kickwheel.agents.events import WHY, Called, Event, Finished, Text
 from kickwheel.core.errors import ModelError
 from kickwheel.models import observed
 from kickwheel.models.chat import ChatRequest, Collected, Model, TextDelta, Usage
@@ -104,7 +104,7 @@ async def _model(model: Model, request: ChatRequest) -> AsyncGenerator[Event]:
             if isinstance(delta, TextDelta):
                 yield Text(delta.text)
     yield Finished(
-        why="answered",
+        why=WHY[collected.done.finish_reason] if collected.done else "length",
         answer=collected.message(),
         usage=collected.done.usage if collected.done else Usage(),
         steps=1,

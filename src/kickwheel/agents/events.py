@@ -73,6 +73,14 @@ tools. `length`: the model reached its limit of tokens. `filtered`: the model's 
 the answer. `steps`, `time`, `tokens`, `cost`: the agent's budget is used up, without an answer.
 `waiting`: a person is asked; the run goes on when they have answered."""
 
+WHY: dict[FinishReason, Why] = {
+    "stop": "answered",
+    "tool_calls": "calls",
+    "length": "length",
+    "content_filter": "filtered",
+}
+"""How a run ends whose model ended its answer so."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:

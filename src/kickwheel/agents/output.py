@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from kickwheel.agents.run import Run
 
 INVALID_IN_A_ROW = 2
-"""How often a model is told that its answer is not what was asked for."""
+"""How often in a row a model is told that its calls, or its answer, are not what was asked for."""
 
 _SAYS = (
     *("type", "properties", "items", "enum", "const", "anyOf", "oneOf", "allOf", "$ref"),

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from kickwheel.agents.durable import steps
 from kickwheel.agents.events import (
     SPENT,
+    WHY,
     Agent,
     Called,
     Finished,
@@ -263,7 +264,7 @@ class Run:
     async def _as_agent(self, model: Model, asked: ChatRequest, aloud: bool) -> Finished:
         answer = await self.ask(model, asked, aloud=aloud)
         return Finished(
-            why=_WHY[answer.finish_reason], answer=answer.message, usage=answer.usage, steps=1
+            why=WHY[answer.finish_reason], answer=answer.message, usage=answer.usage, steps=1
         )
 
     async def _ask_again(
@@ -372,13 +373,6 @@ class Run:
 
 Again = Callable[[Sequence[Message], Mapping[str, Any]], Awaitable[tuple[str, Message]]]
 """Asks with further messages for JSON of a schema: why the answer ended, and the answer."""
-
-_WHY: dict[str, Why] = {
-    "stop": "answered",
-    "tool_calls": "calls",
-    "length": "length",
-    "content_filter": "filtered",
-}
 
 RUNNING: ContextVar[Run | None] = ContextVar("kickwheel_run", default=None)
 """Set by whoever begins a run (`work.py`)."""

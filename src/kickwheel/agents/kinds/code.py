@@ -23,7 +23,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from kickwheel.agents.delegate import as_tool
 from kickwheel.agents.events import Finished
-from kickwheel.agents.kinds.tool_loop import INVALID_IN_A_ROW, unpacked
+from kickwheel.agents.kinds.tool_loop import unpacked
+from kickwheel.agents.output import INVALID_IN_A_ROW
 from kickwheel.agents.run import AgentPart, Run
 from kickwheel.agents.stubs import Stub, stubs
 from kickwheel.agents.tools import Tool, Toolbox, linked

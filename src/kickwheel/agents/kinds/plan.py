@@ -22,9 +22,9 @@ from pydantic import Field
 
 from kickwheel.agents import planned, transcript
 from kickwheel.agents.delegate import as_tool
-from kickwheel.agents.events import Finished, Why
-from kickwheel.agents.kinds.tool_loop import INVALID_IN_A_ROW, unpacked
-from kickwheel.agents.output import Output
+from kickwheel.agents.events import WHY, Finished
+from kickwheel.agents.kinds.tool_loop import unpacked
+from kickwheel.agents.output import INVALID_IN_A_ROW, Output
 from kickwheel.agents.planned import Step
 from kickwheel.agents.run import AgentPart, Run, together
 from kickwheel.agents.tools import Tool, Toolbox
@@ -222,19 +222,11 @@ class Planning(Worker):
         limits = [n for n in (run.asked.max_tokens, self._plan.max_tokens) if n is not None]
         request = replace(run.asked, messages=tuple(messages), max_tokens=min(limits, default=None))
         completion = await run.ask(self._model, request)
-        return run.ended(_WHY[completion.finish_reason], completion.message)
+        return run.ended(WHY[completion.finish_reason], completion.message)
 
     def _system(self, prompt: str = "") -> tuple[Message, ...]:
         text = "\n\n".join(part for part in (self._plan.instructions or "", prompt) if part)
         return (Message(role="system", content=text),) if text else ()
-
-
-_WHY: dict[str, Why] = {
-    "stop": "answered",
-    "tool_calls": "calls",
-    "length": "length",
-    "content_filter": "filtered",
-}
 
 
 def _results(done: Mapping[str, tuple[Step, Result]]) -> str:

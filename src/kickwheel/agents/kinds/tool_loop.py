@@ -19,6 +19,7 @@ from pydantic import Field
 
 from kickwheel.agents.delegate import as_tool
 from kickwheel.agents.events import Finished
+from kickwheel.agents.output import INVALID_IN_A_ROW
 from kickwheel.agents.run import AgentPart, Run
 from kickwheel.agents.tools import Tool, Toolbox, calling
 from kickwheel.agents.work import Worker
@@ -26,9 +27,6 @@ from kickwheel.core.errors import ModelError, ToolError, UsageError
 from kickwheel.core.plugins import Context, Name
 from kickwheel.models.chat import Completion, Model
 from kickwheel.records import Message, ToolCall, ToolSpec
-
-INVALID_IN_A_ROW = 2
-"""How often in a row a model is told that its calls cannot be made."""
 
 
 class ToolLoop(AgentPart):
