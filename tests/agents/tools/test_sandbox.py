@@ -383,7 +383,8 @@ async def test_no_descriptor_or_thread_is_left_over(workspace: Path) -> None:
     for _ in range(3):
         await sh(workspace, "true")
         await sh(workspace, "sleep 9", time_s=0.1)
-    assert _held() == before
+    # Fewer is well, too: threads that other tests left may have ended meanwhile.
+    assert all(now <= then for now, then in zip(_held(), before, strict=True))
 
 
 async def test_runs_at_once_do_not_disturb_each_other() -> None:
