@@ -72,8 +72,9 @@ def main() -> None:
         ours.append(our_speed(dataset, base, told.steps))
         theirs.append(Trl(dataset, base).speed(told.steps))
         print(f"tokens/s: ours {ours[-1]:.0f}, TRL {theirs[-1]:.0f}, load {os.getloadavg()[0]:.1f}")
-    ratio = statistics.median(ours) / statistics.median(theirs)
-    print(f"same settings, median of {told.rounds}: {ratio:.2f} times TRL's tokens/s")
+    if told.rounds:
+        ratio = statistics.median(ours) / statistics.median(theirs)
+        print(f"same settings, median of {told.rounds}: {ratio:.2f} times TRL's tokens/s")
     if told.minutes:
         loss = Trl(dataset, base).loss_after(told.minutes * 60)
         print(f"TRL after {told.minutes:g} min: validation loss {loss:.4f}")
