@@ -14,8 +14,8 @@ from tests.cli.test_cli import kickwheel
 from tests.models import tiny
 
 from kickwheel import show
+from kickwheel.agents.delegate import tools_of
 from kickwheel.agents.events import Finished
-from kickwheel.agents.kinds.tool_loop import unpacked
 from kickwheel.agents.run import AgentPart, Run
 from kickwheel.agents.tools import Tool
 from kickwheel.agents.work import Worker
@@ -48,8 +48,7 @@ class Booking(AgentPart):
 
     @asynccontextmanager
     async def open(self, context: Context) -> AsyncGenerator["Booked"]:
-        boxes = {name: context.part("tools", name) for name in self.tools}
-        yield Booked(context.name, unpacked(context.name, boxes), self)
+        yield Booked(context.name, tools_of(context, self.tools, ()), self)
 
 
 class Booked(Worker):

@@ -1,13 +1,14 @@
 """An agent as a tool of another one: a task in, its answer out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kickwheel.agents.events import Agent
 from kickwheel.agents.run import answered, running
-from kickwheel.agents.tools import Limits, Tool
+from kickwheel.agents.tools import Limits, Tool, Toolbox
 from kickwheel.agents.work import Worker
-from kickwheel.core.errors import ToolError
+from kickwheel.core.errors import ToolError, UsageError
+from kickwheel.core.plugins import Context
 from kickwheel.records import Message, ToolSpec
 
 _TASK = {
@@ -20,6 +21,19 @@ _TASK = {
     },
     "required": ["task"],
 }
+
+
+def tools_of(context: Context, tools: Sequence[str], agents: Sequence[str]) -> dict[str, Tool]:
+    """What an agent offers to its model, by name: its tools, and other agents as tools.
+
+    Args:
+        tools, agents: names in the file; what they name is open.
+    Raises:
+        UsageError: two of them offer the same name.
+    """
+    boxes: dict[str, Toolbox] = {name: context.part("tools", name) for name in tools}
+    boxes |= {name: [as_tool(context.part("agents", name))] for name in agents}
+    return _unpacked(context.name, boxes)
 
 
 def as_tool(agent: Agent) -> Tool:
@@ -44,3 +58,24 @@ class _Delegate:
         task = Message(role="user", content=arguments["task"])
         finished = await run.hand(self._agent, [task])
         return answered(self._agent.name, finished).content or ""
+
+
+def _unpacked(agent: str, boxes: Mapping[str, Toolbox]) -> dict[str, Tool]:
+    """All tools of the boxes by name.
+
+    Raises:
+        UsageError: two boxes offer the same name.
+    """
+    tools: dict[str, Tool] = {}
+    origin: dict[str, str] = {}
+    for box, content in boxes.items():
+        for tool in content:
+            name = tool.spec.name
+            if name in tools:
+                raise UsageError(
+                    f'agents.{agent}: tools "{origin[name]}" and "{box}" both offer "{name}"; '
+                    "a model could not tell them apart. Rename one of them."
+                )
+            tools[name] = tool
+            origin[name] = box
+    return tools

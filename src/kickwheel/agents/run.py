@@ -246,6 +246,10 @@ class Run:
         """
         return await steps().step(name, arguments, do, kind, at=at)
 
+    def most_tokens(self, own: int | None) -> int | None:
+        """Tokens of one answer at most, of what the caller allows and the agent's `own`."""
+        return min((n for n in (self.asked.max_tokens, own) if n is not None), default=None)
+
     def say(self, text: str) -> None:
         """Tells the text as part of the answer."""
         if text:

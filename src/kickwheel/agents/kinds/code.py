@@ -21,13 +21,12 @@ from typing import Annotated, Any, Literal
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
-from kickwheel.agents.delegate import as_tool
+from kickwheel.agents.delegate import tools_of
 from kickwheel.agents.events import Finished
-from kickwheel.agents.kinds.tool_loop import unpacked
 from kickwheel.agents.output import INVALID_IN_A_ROW
 from kickwheel.agents.run import AgentPart, Run
 from kickwheel.agents.stubs import Stub, stubs
-from kickwheel.agents.tools import Tool, Toolbox, linked
+from kickwheel.agents.tools import Tool, linked
 from kickwheel.agents.tools.monty import Outcome, ProgramLimits, run_program
 from kickwheel.agents.transcript import Prompt
 from kickwheel.agents.work import Worker
@@ -99,12 +98,10 @@ class Code(AgentPart):
     @asynccontextmanager
     async def open(self, context: Context) -> AsyncGenerator["Coding"]:
         """The agent at work."""
-        boxes: dict[str, Toolbox] = {name: context.part("tools", name) for name in self.tools}
-        boxes |= {name: [as_tool(context.part("agents", name))] for name in self.agents}
         model = context.part("models", self.model)
         if self.runs == "python":
             await linked.ready()
-        yield Coding(context.name, model, unpacked(context.name, boxes), self)
+        yield Coding(context.name, model, tools_of(context, self.tools, self.agents), self)
 
 
 @dataclass(slots=True)
@@ -218,14 +215,13 @@ class Coding(Worker):
         prompt = f"{prompt} {IMPORTS[self._code.runs]}"
         if self._code.instructions:
             prompt = f"{self._code.instructions}\n\n{prompt}"
-        limits = [n for n in (run.asked.max_tokens, self._code.max_tokens) if n is not None]
         request = replace(
             run.asked,
             messages=(Message(role="system", content=prompt), *conversation),
             tools=(),
             tool_choice="auto",
             json_schema=None,
-            max_tokens=min(limits, default=None),
+            max_tokens=run.most_tokens(self._code.max_tokens),
         )
         return await run.ask(self._model, request, aloud=False)
 

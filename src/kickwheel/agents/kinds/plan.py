@@ -21,13 +21,12 @@ import msgspec
 from pydantic import Field
 
 from kickwheel.agents import planned, transcript
-from kickwheel.agents.delegate import as_tool
+from kickwheel.agents.delegate import tools_of
 from kickwheel.agents.events import WHY, Finished
-from kickwheel.agents.kinds.tool_loop import unpacked
 from kickwheel.agents.output import INVALID_IN_A_ROW, Output
 from kickwheel.agents.planned import Step
 from kickwheel.agents.run import AgentPart, Run, together
-from kickwheel.agents.tools import Tool, Toolbox
+from kickwheel.agents.tools import Tool
 from kickwheel.agents.tools.calling import Result
 from kickwheel.agents.transcript import Prompt
 from kickwheel.agents.work import Worker
@@ -78,10 +77,8 @@ class Plan(AgentPart):
     @asynccontextmanager
     async def open(self, context: Context) -> AsyncGenerator["Planning"]:
         """The agent at work."""
-        boxes: dict[str, Toolbox] = {name: context.part("tools", name) for name in self.tools}
-        boxes |= {name: [as_tool(context.part("agents", name))] for name in self.agents}
         model = context.part("models", self.model)
-        yield Planning(context.name, model, unpacked(context.name, boxes), self)
+        yield Planning(context.name, model, tools_of(context, self.tools, self.agents), self)
 
 
 class Planning(Worker):
@@ -219,8 +216,9 @@ class Planning(Worker):
         if done:
             found = f"{_results(done)}\n\nAnswer the question with what was found out."
             messages.append(Message(role="user", content=found))
-        limits = [n for n in (run.asked.max_tokens, self._plan.max_tokens) if n is not None]
-        request = replace(run.asked, messages=tuple(messages), max_tokens=min(limits, default=None))
+        request = replace(
+            run.asked, messages=tuple(messages), max_tokens=run.most_tokens(self._plan.max_tokens)
+        )
         completion = await run.ask(self._model, request)
         return run.ended(WHY[completion.finish_reason], completion.message)
 

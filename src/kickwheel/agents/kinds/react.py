@@ -20,12 +20,11 @@ from typing import Annotated
 from pydantic import Field
 
 from kickwheel.agents import transcript
-from kickwheel.agents.delegate import as_tool
+from kickwheel.agents.delegate import tools_of
 from kickwheel.agents.events import Finished
-from kickwheel.agents.kinds.tool_loop import unpacked
 from kickwheel.agents.output import INVALID_IN_A_ROW
 from kickwheel.agents.run import AgentPart, Run
-from kickwheel.agents.tools import Tool, Toolbox
+from kickwheel.agents.tools import Tool
 from kickwheel.agents.transcript import Prompt
 from kickwheel.agents.work import Worker
 from kickwheel.core.errors import ModelError
@@ -72,10 +71,8 @@ class React(AgentPart):
     @asynccontextmanager
     async def open(self, context: Context) -> AsyncGenerator["Reacting"]:
         """The agent at work."""
-        boxes: dict[str, Toolbox] = {name: context.part("tools", name) for name in self.tools}
-        boxes |= {name: [as_tool(context.part("agents", name))] for name in self.agents}
         model = context.part("models", self.model)
-        yield Reacting(context.name, model, unpacked(context.name, boxes), self)
+        yield Reacting(context.name, model, tools_of(context, self.tools, self.agents), self)
 
 
 class Reacting(Worker):
@@ -147,7 +144,6 @@ class Reacting(Worker):
         prompt = self._react.prompt.format(tools=transcript.described(offered))
         if self._react.instructions:
             prompt = f"{self._react.instructions}\n\n{prompt}"
-        limits = [n for n in (run.asked.max_tokens, self._react.max_tokens) if n is not None]
         request = replace(
             run.asked,
             messages=(Message(role="system", content=prompt), *conversation),
@@ -155,7 +151,7 @@ class Reacting(Worker):
             tool_choice="auto",
             json_schema=None,
             grammar=transcript.grammar(offered),
-            max_tokens=min(limits, default=None),
+            max_tokens=run.most_tokens(self._react.max_tokens),
             stop=(*run.asked.stop, transcript.STOP),
         )
         return await run.ask(self._model, request, aloud=transcript.Answering())

@@ -17,13 +17,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from kickwheel.agents.delegate import as_tool
+from kickwheel.agents.delegate import tools_of
 from kickwheel.agents.events import Finished
 from kickwheel.agents.output import INVALID_IN_A_ROW
 from kickwheel.agents.run import AgentPart, Run
-from kickwheel.agents.tools import Tool, Toolbox, calling
+from kickwheel.agents.tools import Tool, calling
 from kickwheel.agents.work import Worker
-from kickwheel.core.errors import ModelError, ToolError, UsageError
+from kickwheel.core.errors import ModelError, ToolError
 from kickwheel.core.plugins import Context, Name
 from kickwheel.models.chat import Completion, Model
 from kickwheel.records import Message, ToolCall, ToolSpec
@@ -50,10 +50,8 @@ class ToolLoop(AgentPart):
     @asynccontextmanager
     async def open(self, context: Context) -> AsyncGenerator["Loop"]:
         """The agent at work."""
-        boxes: dict[str, Toolbox] = {name: context.part("tools", name) for name in self.tools}
-        boxes |= {name: [as_tool(context.part("agents", name))] for name in self.agents}
         model = context.part("models", self.model)
-        yield Loop(context.name, model, unpacked(context.name, boxes), self)
+        yield Loop(context.name, model, tools_of(context, self.tools, self.agents), self)
 
 
 class Loop(Worker):
@@ -138,13 +136,12 @@ class Loop(Worker):
         *,
         first: bool,
     ) -> Completion:
-        limits = [n for n in (run.asked.max_tokens, self._loop.max_tokens) if n is not None]
         request = replace(
             run.asked,
             messages=tuple(conversation),
             tools=offered,
             tool_choice=self._choice(run.asked.tool_choice, offered, first=first),
-            max_tokens=min(limits, default=None),
+            max_tokens=run.most_tokens(self._loop.max_tokens),
         )
         return await run.ask(self._model, request)
 
@@ -166,27 +163,6 @@ def _result(run: Run, told: Sequence[calling.Result]) -> Finished:
     text = "\n".join(result.text for result in told)
     run.say(text)
     return run.ended("answered", Message(role="assistant", content=text))
-
-
-def unpacked(agent: str, boxes: Mapping[str, Toolbox]) -> dict[str, Tool]:
-    """All tools of the boxes by name.
-
-    Raises:
-        UsageError: two boxes offer the same name.
-    """
-    tools: dict[str, Tool] = {}
-    origin: dict[str, str] = {}
-    for box, content in boxes.items():
-        for tool in content:
-            name = tool.spec.name
-            if name in tools:
-                raise UsageError(
-                    f'agents.{agent}: tools "{origin[name]}" and "{box}" both offer "{name}"; '
-                    "a model could not tell them apart. Rename one of them."
-                )
-            tools[name] = tool
-            origin[name] = box
-    return tools
 
 
 def _with_unique_ids(message: Message, conversation: Sequence[Message]) -> Message:
