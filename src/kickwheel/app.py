@@ -19,6 +19,7 @@ from kickwheel.agents.caller import Caller, acting_for
 from kickwheel.agents.events import Event, Finished
 from kickwheel.agents.keeper import Keeper
 from kickwheel.agents.memory import Memory, Together
+from kickwheel.agents.offered import Offered, offered
 from kickwheel.agents.preview import first
 from kickwheel.agents.run import AgentPart
 from kickwheel.agents.work import Worker
@@ -110,6 +111,24 @@ class App:
                 return cast(Model, self.live[shelf, name])
         known = {n for s, n in self.live if s in ("agents", "models")}
         raise UsageError(f'no agent or model named "{name}". {nearest(name, known)}')
+
+    def tools(self, *names: str) -> list[Offered]:
+        """What the app offers to a program that is no agent of ours, callable within its limits.
+
+        Args:
+            names: of entries of `tools`, all of whose tools are meant, and of agents, each of
+                which becomes a tool that takes a task; by default all of both.
+        Raises:
+            UsageError: there is none of that name; the text names the nearest.
+        """
+        known = {name: shelf for shelf, name in self.live if shelf in ("tools", "agents")}
+        for name in names:
+            if name not in known:
+                raise UsageError(f'no tools or agent named "{name}". {nearest(name, known)}')
+        wanted = names or tuple(known)
+        boxes = [self.live["tools", name] for name in wanted if known[name] == "tools"]
+        agents = [self.live["agents", name] for name in wanted if known[name] == "agents"]
+        return offered(boxes, agents, self.recorder)
 
 
 def default(plan: Plan) -> str:

@@ -35,6 +35,7 @@ def command(app: Path, host: str | None, port: int | None, workers: int, shared:
     """
     from kickwheel.app import check_app, open_app, resumed
     from kickwheel.serve.auth import Keys, check_host
+    from kickwheel.serve.doors import doors
     from kickwheel.serve.opened import opened
     from kickwheel.serve.server import Front, loop_factory, serve
     from kickwheel.serve.worker import Runner
@@ -60,7 +61,7 @@ def command(app: Path, host: str | None, port: int | None, workers: int, shared:
         return
 
     async def run() -> None:
-        async with open_app(plan) as live, opened(live) as house:
+        async with open_app(plan) as live, opened(live) as house, doors(live, house) as routes:
             options = loop.tune.model_dump(exclude_none=True) if loop else {}
             given = {"store": str(plan.store), "options": options, "database": plan.database}
             runner = Runner("kickwheel.serve.tuning:run", given)
@@ -72,6 +73,7 @@ def command(app: Path, host: str | None, port: int | None, workers: int, shared:
                 keys=[key] if key else [],
                 runner=runner,
                 keeper=live.keeper,
+                doors=routes,
             )
             await live.keeper.resume(
                 partial(resumed, live), lambda agent: ("agents", agent) in live.live

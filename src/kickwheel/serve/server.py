@@ -21,6 +21,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import BaseRoute
 
 from kickwheel.agents.keeper import Keeper
 from kickwheel.core.errors import KickwheelError, UsageError
@@ -62,6 +63,7 @@ class Front:
         keys: Iterable[str] = (),
         runner: Runner | None = None,
         keeper: Keeper | None = None,
+        doors: Iterable[BaseRoute] = (),
         body_bytes: int = BODY_BYTES,
         file_bytes: int = FILE_BYTES,
     ) -> None:
@@ -70,6 +72,7 @@ class Front:
             keys: API keys, of which one must be shown; as they are, or `sha256:` and the digest.
             runner: what does fine-tuning jobs; without one they fail with a clear error.
             keeper: keeps the runs of the house's agents; without one there are no /v1/runs.
+            doors: routes of what else is answered (`serve.doors`).
             body_bytes: most that a body may hold; `file_bytes` for uploads.
         """
         self.keys = Keys(keys)
@@ -87,6 +90,7 @@ class Front:
                 *job_routes(house, files, jobs, self._worker),
                 *trace_routes(traces, recorder),
                 *(run_routes(store, keeper) if keeper is not None else ()),
+                *doors,
             ],
             exception_handlers={
                 Refused: _refuse,
