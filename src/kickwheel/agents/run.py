@@ -130,7 +130,7 @@ class Run:
             # A grammar of the answer would let no call pass; the last answer is read when it is
             # there.
             request = replace(request, json_schema=None)
-        self._begin()
+        self.begin()
         self.again = partial(self._ask_again, model, request)
         self.formed = request.json_schema is not None
         request = replace(
@@ -163,7 +163,7 @@ class Run:
         if aloud and not told:
             text = completion.message.content or ""
             self.say(aloud(text) if callable(aloud) else text)
-        self._charge(completion.usage, observed.cost_usd(model, completion.usage) or 0.0)
+        self.charge(completion.usage, observed.cost_usd(model, completion.usage) or 0.0)
         return completion
 
     async def call(
@@ -265,6 +265,26 @@ class Run:
             note=note,
         )
 
+    def begin(self) -> None:
+        """Counts a model call, where all whom it is made for can afford it.
+
+        Raises:
+            Spent: one of them cannot.
+        """
+        for run in self._all():
+            why = run._spent()
+            if why is not None:
+                raise why
+        for run in self._all():
+            run.made += 1
+        self.calls.repeats.turn += 1
+
+    def charge(self, usage: Usage, cost_usd: float = 0.0) -> None:
+        """Charges what a model call used on all whom it was made for."""
+        for run in self._all():
+            run.usage = run.usage + usage
+            run.cost_usd += cost_usd
+
     async def _as_agent(self, model: Model, asked: ChatRequest, aloud: bool) -> Finished:
         answer = await self.ask(model, asked, aloud=aloud)
         return Finished(
@@ -338,16 +358,6 @@ class Run:
         name = f"memory {memory.name}"
         await steps().step(name, (conversation, answer), do, bool, effects="repeatable")
 
-    def _begin(self) -> None:
-        """Counts a model call, where all whom it is made for can afford it."""
-        for run in self._all():
-            why = run._spent()
-            if why is not None:
-                raise why
-        for run in self._all():
-            run.made += 1
-        self.calls.repeats.turn += 1
-
     def _spent(self) -> Spent | None:
         options, budget = self.options, self.options.budget
         if self.made >= options.max_steps:
@@ -361,11 +371,6 @@ class Run:
             note = f"used up its {budget.cost_usd:g} dollars; allow it more with budget.cost_usd"
             return Spent(self, "cost", note)
         return None
-
-    def _charge(self, usage: Usage, cost_usd: float) -> None:
-        for run in self._all():
-            run.usage = run.usage + usage
-            run.cost_usd += cost_usd
 
     def _all(self) -> Iterator["Run"]:
         """This run and all that it works for."""

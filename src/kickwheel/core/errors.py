@@ -5,6 +5,7 @@ KickwheelError
 │  ├─ ConfigError    a YAML file with mistakes, all of them told at once
 │  └─ DataError      a file of traffic, a dataset or an adapter that cannot be used
 ├─ MissingExtra      a package is not installed; the text says which extra brings it
+│  └─ MissingPackage one that no extra brings
 ├─ StoreError        the store is of another version, locked, damaged or full
 ├─ ReplayError       a run's journal and the code that goes on with it do not agree
 ├─ RunLost           another worker has a run now, or it was cancelled
@@ -63,6 +64,13 @@ class MissingExtra(KickwheelError):
 
     def __init__(self, doing: str, extra: str) -> None:
         super().__init__(f"{doing} needs more packages: pip install 'kickwheel[{extra}]'")
+
+
+class MissingPackage(MissingExtra):
+    """A package that no extra of ours brings is not installed."""
+
+    def __init__(self, what: str, install: str) -> None:
+        KickwheelError.__init__(self, f"{what}, which is not installed: pip install {install}")
 
 
 class StoreError(KickwheelError):

@@ -1,34 +1,56 @@
 """What every bridge shares: how an object of another framework is found, and works as ours.
 
 A framework's file says only how that framework is asked (`TheirAgent.events`, `TheirTools.called`)
-and how its own objects are made of ours (`tools`, `model`).
+and how its own objects are made of ours:
+
+    def tools(offered: Iterable[Offered]) -> list[Any]: ...     # calls go through `told`
+    def model(name: str, base_url: str, *, api_key: str = KEY) -> Any: ...
+
+The framework is imported in the functions that use it, within `needs`.
 """
 
 import inspect
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from pydantic_core import to_json
+
+from kickwheel.agents.bridges.heard import Heard, Told
 from kickwheel.agents.durable import steps
-from kickwheel.agents.events import Called, Finished, Returned, Text
-from kickwheel.agents.run import AgentPart, Run
-from kickwheel.agents.tools import Effects, Tool, Toolbox, ToolPart
+from kickwheel.agents.events import Finished
+from kickwheel.agents.offered import Offered
+from kickwheel.agents.run import AgentPart, Run, Spent
+from kickwheel.agents.tools import Effects, Limits, Tool, Toolbox, ToolPart
 from kickwheel.agents.work import Worker
+from kickwheel.core import redact
+from kickwheel.core.errors import (
+    KickwheelError,
+    MissingPackage,
+    ModelError,
+    ToolError,
+    UsageError,
+)
 from kickwheel.core.plugins import Context, code
-from kickwheel.models.chat import Usage
-from kickwheel.records import Message
+from kickwheel.core.schema import inlined
+from kickwheel.records import Message, ToolSpec
 
-Told = Text | Called | Returned | Usage
-"""What is told of their work while it goes on; usage as often as they tell it."""
+
+KEY = "none"
+"""What is shown to a server that wants no key; their clients want one in any case."""
 
 
 class TheirAgent(AgentPart):
     """An agent that was written with another framework."""
 
+    install: ClassVar[str]
+    """What pip is told to install for the framework."""
+
     object: str
     """The agent, `package.module:name`, looked up in the app's folder first; a function without
-    parameters is called for it, an async one awaited, a context manager entered."""
+    parameters is called for it, an async one awaited, an async context manager entered."""
     effects: Effects = "once"
     """What a run does to the world; it is one step of ours. `once`: killed in the middle, a person
     is asked before it is done again."""
@@ -36,7 +58,7 @@ class TheirAgent(AgentPart):
     @asynccontextmanager
     async def open(self, context: Context) -> AsyncGenerator["Theirs"]:
         """The agent at work."""
-        async with found(self.object, context.folder) as theirs:
+        async with found(self.object, context.folder, self.install) as theirs:
             yield Theirs(context.name, theirs, self)
 
     def events(self, theirs: Any, messages: Sequence[Message]) -> AsyncGenerator[Told]:
@@ -58,33 +80,63 @@ class Theirs(Worker):
         self._part = part
 
     async def work(self, run: Run) -> Finished:
-        """Lets them work: one step of the run, their words told as they come."""
+        """Lets them work: one step of the run, their words told as they come.
+
+        Raises:
+            ModelError: they failed, or the caller brings tools, of which they would know nothing.
+        """
+        if run.asked.tools:
+            raise ModelError(
+                f"{self.name} has tools of its own and takes none from its callers",
+                status=400,
+                again=False,
+            )
+        if self._part.effects != "once":
+            # Asked for another form, they do all their work again.
+            async def again(
+                more: Sequence[Message], schema: Mapping[str, Any]
+            ) -> tuple[str, Message]:
+                finished = await self._step(run, (*run.asked.messages, *more))
+                return finished.why, finished.answer
+
+            run.again = again
+        return await self._step(run, run.asked.messages)
+
+    async def _step(self, run: Run, messages: tuple[Message, ...]) -> Finished:
         live = False
 
         async def do() -> Finished:
             nonlocal live
             live = True
-            said: list[str] = []
-            async with aclosing(self._part.events(self._theirs, run.asked.messages)) as events:
-                async for event in events:
-                    match event:
-                        case Usage():
-                            run.usage = run.usage + event
-                        case Text(text):
-                            said.append(text)
-                            run.say(text)
-                        case _:
-                            run.tell(event)
-            return run.ended("answered", Message(role="assistant", content="".join(said)))
+            with Heard(run) as heard:
+                try:
+                    async with aclosing(self._part.events(self._theirs, messages)) as events:
+                        async for event in events:
+                            heard.take(event)
+                except (KickwheelError, Spent):
+                    raise
+                except Exception as error:  # Theirs is anybody's code: how it fails, nobody knows.
+                    what = redact.text(f"{type(error).__name__}: {error}")
+                    raise ModelError(f"{self.name} failed: {what}", again=False) from error
+                return heard.finished()
+
+        def said(words: str | None) -> Finished:
+            if words is None:
+                raise ToolError(f"{self.name} failed, says a person who looked")
+            return run.ended("answered", Message(role="assistant", content=words))
 
         finished = await steps().step(
             f"{self._part.kind} {self.name}",
-            run.asked.messages,
+            messages,
             do,
             Finished,
             effects=self._part.effects,
+            said=said,
         )
         if not live:
+            for _ in range(finished.steps):
+                run.begin()
+            run.charge(finished.usage)
             run.say(finished.answer.content or "")
         return finished
 
@@ -92,35 +144,117 @@ class Theirs(Worker):
 class TheirTools(ToolPart):
     """Tools that were written with another framework."""
 
+    install: ClassVar[str]
+    """What pip is told to install for the framework."""
+
     object: str
     """A tool or a list of them, `package.module:name`, looked up in the app's folder first; a
-    function without parameters is called for it."""
+    function without parameters is called for it, an async one awaited, an async context manager
+    entered."""
 
     @asynccontextmanager
     async def open(self, context: Context) -> AsyncGenerator[Toolbox]:
         """Their tools as ours."""
-        async with found(self.object, context.folder) as theirs:
+        async with found(self.object, context.folder, self.install) as theirs:
             each = theirs if isinstance(theirs, list | tuple) else [theirs]
             yield [self.called(tool) for tool in each]
 
     def called(self, theirs: Any) -> Tool:
-        """One of their tools as ours."""
+        """One of their tools as ours, made by `tool`."""
         raise NotImplementedError
+
+    def tool(
+        self,
+        name: str,
+        description: str,
+        schema: Mapping[str, Any],
+        call: Callable[[dict[str, Any]], Awaitable[Any]],
+    ) -> Tool:
+        """A tool of ours that makes `call`.
+
+        Args:
+            schema: JSON Schema of the arguments; its references are written out.
+            call: takes the arguments; what it gives is told as it is when it is text, as JSON
+                otherwise.
+        """
+        spec = ToolSpec(name=name, description=description, parameters=inlined(schema))
+        return _Called(spec, self.limits(), call)
+
+
+@dataclass(frozen=True, slots=True)
+class _Called:
+    """A tool of theirs."""
+
+    spec: ToolSpec
+    limits: Limits
+    _call: Callable[[dict[str, Any]], Awaitable[Any]]
+
+    async def call(self, arguments: Mapping[str, Any]) -> str:
+        return text(await self._call(dict(arguments)))
+
+
+async def told(ours: Offered, arguments: Mapping[str, Any] | str) -> str:
+    """What a tool of ours has to say to a model of theirs; what went wrong as `error: …`, as our
+    own agents are told it, since frameworks differ in what they make of an exception."""
+    try:
+        return await ours.call(arguments)
+    except (ToolError, ModelError) as error:
+        return f"error: {error}"
+
+
+def text(value: Any) -> str:
+    """The value as a model reads it: text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else to_json(value, fallback=str).decode()
+
+
+@contextmanager
+def needs(install: str) -> Iterator[None]:
+    """Around imports of a framework: names the remedy where it is not installed.
+
+    Args:
+        install: what pip is told to install.
+    Raises:
+        MissingPackage: it is not.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingPackage(f"this needs {error.name}", install) from error
 
 
 @asynccontextmanager
-async def found(target: str, folder: Path) -> AsyncGenerator[Any]:
+async def found(target: str, folder: Path, install: str) -> AsyncGenerator[Any]:
     """What `package.module:name` leads to, made where it is a function, closed at the end.
 
+    Args:
+        install: what pip is told to install for the framework that it is written with.
     Raises:
         UsageError: it leads nowhere; the text says why.
+        MissingPackage: it imports something that is not installed.
     """
-    thing = code(target, folder)
+    try:
+        thing = code(target, folder)
+    except UsageError as error:
+        missing = error.__cause__
+        itself = target.partition(":")[0].partition(".")[0]
+        if isinstance(missing, ModuleNotFoundError) and missing.name != itself:
+            raise MissingPackage(f'"{target}" needs {missing.name}', install) from error
+        raise
     async with AsyncExitStack() as stack:
         if inspect.isroutine(thing):
-            thing = thing()
+            thing = _made(thing, target)
         if inspect.isawaitable(thing):
             thing = await thing
         if hasattr(thing, "__aenter__") and hasattr(thing, "__aexit__"):
             thing = await stack.enter_async_context(thing)
         yield thing
+
+
+def _made(function: Callable[..., Any], target: str) -> Any:
+    try:
+        inspect.signature(function).bind()
+    except TypeError as error:
+        raise UsageError(
+            f'"{target}" is a function with parameters; name an object, or a function without'
+        ) from error
+    return function()

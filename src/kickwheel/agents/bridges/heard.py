@@ -1,0 +1,128 @@
+"""What is heard of another framework's agent while it works: for the run, its trace, its answer."""
+
+import time
+from dataclasses import replace
+from types import TracebackType
+from typing import Self
+
+from kickwheel.agents.events import Called, Finished, Returned, Text
+from kickwheel.agents.run import Run
+from kickwheel.models.chat import Done, Usage
+from kickwheel.records import Message, ToolCall, genai
+from kickwheel.trace.record import span
+
+Told = Text | Called | Returned | Done | Message
+"""What is told of their work while it goes on.
+
+Text       a piece of what they say
+Called     a tool is about to be called
+Returned   its result is here; of the call only the id must be right
+Done       a model call has ended, with its usage and the model's name, as far as they tell it
+Message    the answer, where they tell it whole: else it is the text since the last call
+"""
+
+
+class Heard:
+    """Hears the events of one run of theirs; a context manager around all of them.
+
+    Each call becomes a `tool` span and each end of a model call a `model` span, with the times at
+    which they were told; of what a model was asked nothing is known here.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._usage = Usage()
+        self._models = 0
+        self._words: list[str] = []
+        self._answer: Message | None = None
+        self._open: dict[str, tuple[ToolCall, int]] = {}
+        self._since = time.perf_counter_ns()
+        """When the model began that is at work now, as far as it can be seen from here."""
+
+    def __enter__(self) -> Self:
+        self._run.begin()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for call, began in self._open.values():
+            self._note(call, began, None, error)
+
+    def take(self, event: Told) -> None:
+        """Takes the next event.
+
+        Raises:
+            Spent: the agent's budget was used up before the model call that this is the end of.
+        """
+        match event:
+            case Text(text):
+                self._words.append(text)
+                self._run.say(text)
+            case Called(call):
+                self._words.clear()
+                self._open[call.id] = call, time.perf_counter_ns()
+                self._run.tell(event)
+            case Returned():
+                now = time.perf_counter_ns()
+                call, began = self._open.pop(event.call.id, (event.call, now))
+                event = replace(event, call=call)
+                self._note(call, began, event)
+                self._since = time.perf_counter_ns()
+                self._run.tell(event)
+            case Done():
+                self._ended(event)
+            case Message():
+                self._answer = event
+
+    def finished(self) -> Finished:
+        """The end of their run; what was not said of the answer is said now."""
+        words = "".join(self._words)
+        answer = self._answer or Message(role="assistant", content=words)
+        if not words:
+            self._run.say(answer.content or "")
+        return Finished(
+            why="answered", answer=answer, usage=self._usage, steps=max(1, self._models)
+        )
+
+    def _ended(self, done: Done) -> None:
+        self._models += 1
+        if self._models > 1:
+            self._run.begin()
+        self._usage = self._usage + done.usage
+        self._run.charge(done.usage)
+        with span("model", done.model or self._run.name) as noted:
+            noted.start_ns -= time.perf_counter_ns() - self._since
+            noted.attributes[genai.OPERATION] = "chat"
+            if done.model:
+                noted.attributes[genai.RESPONSE_MODEL] = done.model
+            noted.attributes[genai.INPUT_TOKENS] = done.usage.prompt_tokens
+            noted.attributes[genai.OUTPUT_TOKENS] = done.usage.output_tokens
+            noted.attributes[genai.CACHED_TOKENS] = done.usage.cached_tokens
+            noted.attributes[genai.FINISH_REASONS] = [done.finish_reason]
+        self._since = time.perf_counter_ns()
+
+    def _note(
+        self,
+        call: ToolCall,
+        began: int,
+        returned: Returned | None,
+        error: BaseException | None = None,
+    ) -> None:
+        with span("tool", call.name) as noted:
+            noted.start_ns -= time.perf_counter_ns() - began
+            noted.attributes[genai.OPERATION] = "execute_tool"
+            noted.attributes[genai.TOOL_NAME] = call.name
+            noted.attributes[genai.TOOL_CALL_ID] = call.id
+            noted.input = (Message(role="assistant", tool_calls=(call,)),)
+            if returned is not None:
+                noted.output = (Message(role="tool", content=returned.text, tool_call_id=call.id),)
+                if returned.state != "done":
+                    noted.error = returned.text
+            elif error is not None:
+                noted.fail(error)
+            else:
+                noted.error = "it never came back"
