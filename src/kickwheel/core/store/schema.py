@@ -3,7 +3,7 @@
 Written for SQLite; `postgres.py` says the same to Postgres.
 """
 
-VERSION = 4
+VERSION = 5
 
 _FIRST = """
 CREATE TABLE trace (
@@ -132,7 +132,21 @@ CREATE TABLE took_part (
     PRIMARY KEY (agent, trace)
 ) WITHOUT ROWID"""
 
-STEPS = (_FIRST, _RUNS, _CALLS, _PARTS)
+_RESPONSES = """
+CREATE TABLE response (
+    id TEXT PRIMARY KEY,
+    tenant TEXT NOT NULL,
+    asker TEXT NOT NULL,
+    previous TEXT,
+    status TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    input BLOB NOT NULL,
+    events BLOB
+);
+CREATE INDEX response_by_age ON response (created_at)"""
+
+STEPS = (_FIRST, _RUNS, _CALLS, _PARTS, _RESPONSES)
 """What makes version n + 1 of version n; version 0 is an empty database."""
 
 
