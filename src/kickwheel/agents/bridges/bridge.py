@@ -9,16 +9,23 @@ and how its own objects are made of ours:
 The framework is imported in the functions that use it, within `needs`.
 """
 
+import asyncio
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    aclosing,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic_core import to_json
-
-from kickwheel.agents.bridges.heard import Heard, Told
+from kickwheel.agents.bridges.heard import Heard, Told, text
 from kickwheel.agents.durable import steps
 from kickwheel.agents.events import Finished
 from kickwheel.agents.offered import Offered
@@ -37,7 +44,6 @@ from kickwheel.core.plugins import Context, code
 from kickwheel.core.schema import inlined
 from kickwheel.records import Message, ToolSpec
 
-
 KEY = "none"
 """What is shown to a server that wants no key; their clients want one in any case."""
 
@@ -47,6 +53,9 @@ class TheirAgent(AgentPart):
 
     install: ClassVar[str]
     """What pip is told to install for the framework."""
+    remembers: ClassVar[bool] = False
+    """Whether one of their agents holds its conversation. Then a function makes one for each run;
+    without one the runs wait for each other, and `events` begins with a clean slate."""
 
     object: str
     """The agent, `package.module:name`, looked up in the app's folder first; a function without
@@ -58,8 +67,17 @@ class TheirAgent(AgentPart):
     @asynccontextmanager
     async def open(self, context: Context) -> AsyncGenerator["Theirs"]:
         """The agent at work."""
-        async with found(self.object, context.folder, self.install) as theirs:
-            yield Theirs(context.name, theirs, self)
+        find = partial(found, self.object, context.folder, self.install)
+        async with find() as theirs:
+            lock = asyncio.Lock() if self.remembers else nullcontext()
+
+            @asynccontextmanager
+            async def one() -> AsyncGenerator[Any]:
+                async with lock:
+                    yield theirs
+
+            made = inspect.isroutine(_code(self.object, context.folder, self.install))
+            yield Theirs(context.name, find if self.remembers and made else one, self)
 
     def events(self, theirs: Any, messages: Sequence[Message]) -> AsyncGenerator[Told]:
         """What their object does about the conversation, as it happens.
@@ -74,7 +92,9 @@ class TheirAgent(AgentPart):
 class Theirs(Worker):
     """Another framework's agent as one of ours."""
 
-    def __init__(self, name: str, theirs: Any, part: TheirAgent) -> None:
+    def __init__(
+        self, name: str, theirs: Callable[[], AbstractAsyncContextManager[Any]], part: TheirAgent
+    ) -> None:
         super().__init__(name, part)
         self._theirs = theirs
         self._part = part
@@ -110,7 +130,10 @@ class Theirs(Worker):
             live = True
             with Heard(run) as heard:
                 try:
-                    async with aclosing(self._part.events(self._theirs, messages)) as events:
+                    async with (
+                        self._theirs() as theirs,
+                        aclosing(self._part.events(theirs, messages)) as events,
+                    ):
                         async for event in events:
                             heard.take(event)
                 except (KickwheelError, Spent):
@@ -202,11 +225,6 @@ async def told(ours: Offered, arguments: Mapping[str, Any] | str) -> str:
         return f"error: {error}"
 
 
-def text(value: Any) -> str:
-    """The value as a model reads it: text as it is, anything else as JSON."""
-    return value if isinstance(value, str) else to_json(value, fallback=str).decode()
-
-
 @contextmanager
 def needs(install: str) -> Iterator[None]:
     """Around imports of a framework: names the remedy where it is not installed.
@@ -232,14 +250,7 @@ async def found(target: str, folder: Path, install: str) -> AsyncGenerator[Any]:
         UsageError: it leads nowhere; the text says why.
         MissingPackage: it imports something that is not installed.
     """
-    try:
-        thing = code(target, folder)
-    except UsageError as error:
-        missing = error.__cause__
-        itself = target.partition(":")[0].partition(".")[0]
-        if isinstance(missing, ModuleNotFoundError) and missing.name != itself:
-            raise MissingPackage(f'"{target}" needs {missing.name}', install) from error
-        raise
+    thing = _code(target, folder, install)
     async with AsyncExitStack() as stack:
         if inspect.isroutine(thing):
             thing = _made(thing, target)
@@ -248,6 +259,17 @@ async def found(target: str, folder: Path, install: str) -> AsyncGenerator[Any]:
         if hasattr(thing, "__aenter__") and hasattr(thing, "__aexit__"):
             thing = await stack.enter_async_context(thing)
         yield thing
+
+
+def _code(target: str, folder: Path, install: str) -> Any:
+    try:
+        return code(target, folder)
+    except UsageError as error:
+        missing = error.__cause__
+        itself = target.partition(":")[0].partition(".")[0]
+        if isinstance(missing, ModuleNotFoundError) and missing.name != itself:
+            raise MissingPackage(f'"{target}" needs {missing.name}', install) from error
+        raise
 
 
 def _made(function: Callable[..., Any], target: str) -> Any:

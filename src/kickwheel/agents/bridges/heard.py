@@ -3,7 +3,9 @@
 import time
 from dataclasses import replace
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
+
+from pydantic_core import to_json
 
 from kickwheel.agents.events import Called, Finished, Returned, Text
 from kickwheel.agents.run import Run
@@ -16,10 +18,43 @@ Told = Text | Called | Returned | Done | Message
 
 Text       a piece of what they say
 Called     a tool is about to be called
-Returned   its result is here; of the call only the id must be right
+Returned   its result is here; of the call only the id is looked at
 Done       a model call has ended, with its usage and the model's name, as far as they tell it
 Message    the answer, where they tell it whole: else it is the text since the last call
 """
+
+
+def called(identity: str, name: str, arguments: Any) -> Called:
+    """Their call of a tool; `arguments` are JSON as the model wrote it, or what it stands for."""
+    return Called(ToolCall(id=identity, name=name, arguments=text(arguments)))
+
+
+def returned(identity: str, result: Any, *, failed: bool = False) -> Returned:
+    """The result of the call with that id: text, or what its JSON stands for."""
+    call = ToolCall(id=identity, name="", arguments="")
+    return Returned(call, text(result), "failed" if failed else "done")
+
+
+def used(
+    prompt_tokens: int | None, output_tokens: int | None, cached_tokens: int | None, model: str
+) -> Done:
+    """The end of a model call that used so many tokens; `None` where they do not tell."""
+    usage = Usage(
+        prompt_tokens=prompt_tokens or 0,
+        output_tokens=output_tokens or 0,
+        cached_tokens=cached_tokens or 0,
+    )
+    return Done("stop", usage, model)
+
+
+def answered(output: Any) -> Message:
+    """Their whole answer: text, or what its JSON stands for."""
+    return Message(role="assistant", content=text(output))
+
+
+def text(value: Any) -> str:
+    """The value as a model reads it: text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else to_json(value, fallback=str).decode()
 
 
 class Heard:
@@ -59,9 +94,9 @@ class Heard:
             Spent: the agent's budget was used up before the model call that this is the end of.
         """
         match event:
-            case Text(text):
-                self._words.append(text)
-                self._run.say(text)
+            case Text(words):
+                self._words.append(words)
+                self._run.say(words)
             case Called(call):
                 self._words.clear()
                 self._open[call.id] = call, time.perf_counter_ns()
@@ -79,11 +114,12 @@ class Heard:
                 self._answer = event
 
     def finished(self) -> Finished:
-        """The end of their run; what was not said of the answer is said now."""
+        """The end of their run; an answer that was not said yet is said now."""
         words = "".join(self._words)
         answer = self._answer or Message(role="assistant", content=words)
-        if not words:
-            self._run.say(answer.content or "")
+        if answer.content and not words.endswith(answer.content):
+            # What was said may be an agent's inside theirs: the answer is a paragraph of its own.
+            self._run.say(f"\n\n{answer.content}" if words else answer.content)
         return Finished(
             why="answered", answer=answer, usage=self._usage, steps=max(1, self._models)
         )
@@ -102,7 +138,6 @@ class Heard:
             noted.attributes[genai.INPUT_TOKENS] = done.usage.prompt_tokens
             noted.attributes[genai.OUTPUT_TOKENS] = done.usage.output_tokens
             noted.attributes[genai.CACHED_TOKENS] = done.usage.cached_tokens
-            noted.attributes[genai.FINISH_REASONS] = [done.finish_reason]
         self._since = time.perf_counter_ns()
 
     def _note(
