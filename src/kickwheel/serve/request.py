@@ -40,19 +40,19 @@ def read(body: bytes) -> tuple[ChatBody, ChatRequest]:
     Raises:
         Refused: it breaks the protocol (400); the text and `param` say where.
     """
-    plain, offered = _fields(body)
+    plain, offered = fields(body)
     try:
         asked = msgspec.convert(plain, ChatBody)
     except msgspec.ValidationError as error:
-        raise _mistake(error) from error
+        raise mistake(error) from error
     tools = _kept_tools(offered) if len(offered) <= KEPT_BYTES else _tools(offered)
     return asked, ChatRequest(
         messages=_messages(asked),
         tools=tools,
-        tool_choice=_choice(asked.tool_choice, tools),
+        tool_choice=choice(asked.tool_choice, tools),
         json_schema=_schema(asked.response_format),
-        temperature=_number("temperature", asked.temperature, 0, 2),
-        top_p=_number("top_p", asked.top_p, 0, 1),
+        temperature=number("temperature", asked.temperature, 0, 2),
+        top_p=number("top_p", asked.top_p, 0, 1),
         max_tokens=_limit(asked),
         stop=(asked.stop,) if isinstance(asked.stop, str) else tuple(asked.stop or ()),
         seed=asked.seed,
@@ -65,8 +65,12 @@ def read(body: bytes) -> tuple[ChatBody, ChatRequest]:
     )
 
 
-def _fields(body: bytes) -> tuple[dict[str, Any], bytes]:
-    """The fields as plain values, except the tools: these as their own bytes."""
+def fields(body: bytes) -> tuple[dict[str, Any], bytes]:
+    """The fields of a body as plain values, except `tools`: these as their own bytes.
+
+    Raises:
+        Refused: it is no JSON object (400).
+    """
     try:
         fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
         offered = bytes(fields.pop("tools", b"null"))
@@ -110,28 +114,33 @@ def _tools(offered: bytes) -> tuple[ToolSpec, ...]:
 _kept_tools = lru_cache(maxsize=64)(_tools)
 
 
-def _choice(choice: str | dict[str, Any] | None, tools: tuple[ToolSpec, ...]) -> str:
-    if choice is None:
+def choice(wanted: str | dict[str, Any] | None, tools: tuple[ToolSpec, ...]) -> str:
+    """Which tools may or must be called, as `ChatRequest.tool_choice` has it.
+
+    Raises:
+        Refused: it is no such word, or names a function that is not among the tools (400).
+    """
+    if wanted is None:
         return "auto"
     names = {tool.name: tool for tool in tools}
-    if isinstance(choice, dict):
-        function = choice.get("function")
+    if isinstance(wanted, dict):
+        function = wanted.get("function")
         name = function.get("name") if isinstance(function, dict) else None
-        if choice.get("type") != "function" or not isinstance(name, str):
+        if wanted.get("type") != "function" or not isinstance(name, str):
             what = 'tool_choice must be a word or {"type": "function", "function": {"name": …}}'
             raise Refused(400, what, param="tool_choice")
         if name not in names:
             what = f'tool_choice names "{name}", which is not among the tools. '
             raise Refused(400, what + nearest(name, names), param="tool_choice")
         return name
-    if choice in ("auto", "none"):
-        return choice
-    if choice != "required":
-        what = f'no tool_choice "{choice}"; there are auto, none, required, or one function'
+    if wanted in ("auto", "none"):
+        return wanted
+    if wanted != "required":
+        what = f'no tool_choice "{wanted}"; there are auto, none, required, or one function'
         raise Refused(400, what, param="tool_choice")
     if not tools:
         raise Refused(400, "tool_choice is required, but there are no tools", param="tool_choice")
-    return choice
+    return wanted
 
 
 def _schema(wanted: dict[str, Any] | None) -> Mapping[str, Any] | None:
@@ -148,7 +157,12 @@ def _schema(wanted: dict[str, Any] | None) -> Mapping[str, Any] | None:
     raise Refused(400, what, param="response_format")
 
 
-def _number(name: str, value: float | None, low: float, high: float) -> float | None:
+def number(name: str, value: float | None, low: float, high: float) -> float | None:
+    """The value, if it is within the limits.
+
+    Raises:
+        Refused: it is not (400).
+    """
     if value is not None and not low <= value <= high:
         raise Refused(400, f"{name} must be from {low} to {high}, not {value}", param=name)
     return value
@@ -168,7 +182,8 @@ def _limit(asked: ChatBody) -> int | None:
     return None
 
 
-def _mistake(error: msgspec.ValidationError) -> Refused:
+def mistake(error: msgspec.ValidationError) -> Refused:
+    """The refusal of a body one of whose fields is missing or of a wrong type."""
     what, _, where = str(error).partition(" - at `$.")
     param = where.rstrip("`") or None
     if param is None and "missing required field `" in what:
