@@ -23,7 +23,7 @@ from kickwheel.agents.offered import Offered, offered
 from kickwheel.agents.preview import first
 from kickwheel.agents.run import AgentPart
 from kickwheel.agents.work import Worker
-from kickwheel.appfile import AppFile, Flywheel, check_loop
+from kickwheel.appfile import AppFile, Flywheel, check_loop, check_record
 from kickwheel.core import redact
 from kickwheel.core.config import Document, check, read_yaml
 from kickwheel.core.errors import ConfigError, KickwheelError, Mistake, UsageError
@@ -191,6 +191,7 @@ def check_app(path: Path) -> Plan:
     _check_names(document, parts, mistakes)
     _check_circles(document, parts, mistakes)
     check_loop(document, mistakes)
+    check_record(document, mistakes)
     if mistakes or config is None:
         raise ConfigError(sorted(mistakes, key=lambda m: (m.line, m.column)))
     file = document.file.resolve()
@@ -199,6 +200,12 @@ def check_app(path: Path) -> Plan:
     if snapshot:
         store, database = home() / "snapshots" / file.parents[1].name, None
     return Plan(file, config, parts, store, database)
+
+
+def no_app(folder: Path) -> Plan:
+    """An app without any parts, whose store is in the folder."""
+    config = AppFile()
+    return Plan(folder.resolve() / "app.yml", config, {}, folder.resolve() / config.place()[0])
 
 
 @asynccontextmanager

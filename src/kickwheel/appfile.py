@@ -41,6 +41,9 @@ class Serve(Section):
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     """Port to listen on; 0 takes a free one."""
     auth: Auth = Auth()
+    record: str | None = None
+    """The entry of `models`, of kind `openai`, whose server gets what programs ask at
+    `/t/<project>/v1`; what passes becomes traces of the project."""
 
     def key(self) -> str | None:
         """The key that callers must show; `None` where there is none.
@@ -137,6 +140,8 @@ class Flywheel(Section):
     """Which of `models` becomes the specialist; it must be of kind `local` with a ref."""
     agent: str | None = None
     """Whose traffic is used; by default all traffic in the store."""
+    project: str | None = None
+    """In place of an agent: the project whose recorded traffic is used."""
     training_type: Literal["lora", "sft"] = "lora"
     """`lora`, or NeMo's `sft` together with `finetuning_type: lora`."""
     finetuning_type: Literal["lora"] | None = None
@@ -147,6 +152,17 @@ class Flywheel(Section):
     tune: Tune = Tune()
     evaluate: Evaluate = Evaluate()
     gate: Gate = Gate()
+
+    @property
+    def workload(self) -> str | None:
+        """Whose traffic is used; `None` for all."""
+        return self.agent or self.project
+
+    @model_validator(mode="after")
+    def _one_workload(self) -> "Flywheel":
+        if self.agent and self.project:
+            raise ValueError("give either an agent or a project: whose traffic is used?")
+        return self
 
     @model_validator(mode="after")
     def _known_type(self) -> "Flywheel":
@@ -244,6 +260,23 @@ def check_loop(document: Document, mistakes: list[Mistake]) -> None:
         mistakes.append(document.mistake(("models", name), what))
     for rule, what in _unmeasured(loop, files):
         mistakes.append(document.mistake(("flywheel", "gate", rule), what))
+
+
+def check_record(document: Document, mistakes: list[Mistake]) -> None:
+    """Adds what is wrong with the upstream that recorded traffic is to go to."""
+    serve = document.data.get("serve")
+    wanted = serve.get("record") if isinstance(serve, Mapping) else None
+    if not isinstance(wanted, str):
+        return
+    models = document.data.get("models") or {}
+    entry = models.get(wanted)
+    where = ("serve", "record")
+    if entry is None:
+        what = f'no model named "{wanted}". {nearest(wanted, models)}'
+        mistakes.append(document.mistake(where, what))
+    elif isinstance(entry, Mapping) and entry.get("kind") != "openai":
+        what = f"models.{wanted} is of kind {entry.get('kind')}; traffic goes to kind openai only"
+        mistakes.append(document.mistake(where, what))
 
 
 def _unmeasured(loop: Mapping[str, Any], files: Sequence[Path]) -> Iterator[tuple[str, str]]:

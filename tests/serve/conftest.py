@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from kickwheel.core.store import Store, open_store
 from kickwheel.models.chat import CallDelta, ChatRequest, Delta, Done, Model, TextDelta, Usage
 from kickwheel.records import Message
 from kickwheel.serve.house import ModelCard
+from kickwheel.serve.recorded import Upstream, passing
 from kickwheel.serve.server import Front, loop_factory, serve
 from kickwheel.trace.record import Recorder, span
 from kickwheel.trace.store import Traces
@@ -172,9 +173,19 @@ class Served:
 
 @contextmanager
 def running(
-    folder: Path, rooms: Rooms, *, host: str = "127.0.0.1", port: int = 0, **options: Any
+    folder: Path,
+    rooms: Rooms,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    upstream: Upstream | None = None,
+    **options: Any,
 ) -> Iterator[Served]:
-    """The server in a thread, with a store in `folder`; stopped gently at the end."""
+    """The server in a thread, with a store in `folder`; stopped gently at the end.
+
+    Args:
+        upstream: where what is asked of projects passes on to, and is recorded.
+    """
     ready: threading.Event = threading.Event()
     told: dict[str, Any] = {}
     with open_store(folder) as store, Recorder(Traces(store)) as recorder:
@@ -183,13 +194,19 @@ def running(
         async def main() -> None:
             told["loop"] = asyncio.get_running_loop()
             told["task"] = asyncio.current_task()
-            front = Front(rooms, store, traces, recorder, **options)
 
             def on_ready(url: str) -> None:
                 told["url"] = url
                 ready.set()
 
-            await serve(front, host, port, on_ready=on_ready)
+            async with AsyncExitStack() as stack:
+                if upstream is not None:
+                    keyed = bool(options.get("keys"))
+                    options["recorded"] = await stack.enter_async_context(
+                        passing(upstream, recorder, keyed=keyed)
+                    )
+                front = Front(rooms, store, traces, recorder, **options)
+                await serve(front, host, port, on_ready=on_ready)
 
         def run() -> None:
             try:

@@ -3,12 +3,18 @@
 import asyncio
 import gc
 import sys
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from kickwheel.cli.show import app_argument
+from kickwheel.cli.show import an_app
+
+if TYPE_CHECKING:
+    from kickwheel.app import Plan
+    from kickwheel.serve.recorded import Upstream
 
 NEW_OBJECTS = 10_000
 """After how many the collector looks for cycles. A request holds some hundreds while it runs, so at
@@ -16,7 +22,7 @@ Python's 700 it would look at every second request, and find nothing."""
 
 
 @click.command()
-@app_argument
+@click.argument("app", type=click.Path(exists=True, path_type=Path), required=False)
 @click.option("--host", help="Address to listen on; other than loopback only with a key.")
 @click.option("--port", type=int, help="Port to listen on; 0 takes a free one.")
 @click.option(
@@ -26,23 +32,45 @@ Python's 700 it would look at every second request, and find nothing."""
     show_default=True,
     help="Processes that answer; each has engines of its own.",
 )
+@click.option(
+    "--record",
+    metavar="[URL]",
+    is_flag=False,
+    flag_value="",
+    help="Pass what is asked at /t/PROJECT/v1 on to this server, and keep it as PROJECT's traces; "
+    "by default to OPENAI_BASE_URL, else to OpenAI. Needs no APP.",
+)
 @click.option("--shared", is_flag=True, hidden=True)
-def command(app: Path, host: str | None, port: int | None, workers: int, shared: bool) -> None:
+@click.pass_context
+def command(
+    context: click.Context,
+    app: Path | None,
+    host: str | None,
+    port: int | None,
+    workers: int,
+    record: str | None,
+    shared: bool,
+) -> None:
     """Answer over the OpenAI protocol with the agents and models of APP, or of a snapshot.
 
     With KICKWHEEL_API_KEY set (or serve.auth.key in the file) every route but health wants that
     key; without one only this machine is answered.
     """
-    from kickwheel.app import check_app, open_app, resumed
+    from kickwheel.app import check_app, no_app, open_app, resumed
     from kickwheel.serve.auth import Keys, check_host
     from kickwheel.serve.doors import doors
     from kickwheel.serve.opened import opened
+    from kickwheel.serve.recorded import passing
     from kickwheel.serve.server import Front, loop_factory, serve
     from kickwheel.serve.worker import Runner
     from kickwheel.serve.workers import serve_in_processes
 
-    plan = check_app(app)
+    if app is None and record is not None and not (Path() / "app.yml").exists():
+        plan = no_app(Path())
+    else:
+        plan = check_app(an_app(context, app))
     key, loop = plan.config.serve.key(), plan.config.flywheel
+    upstream = _upstream(record, plan, keyed=key is not None)
     said = "every route but health wants the API key" if key else "no key: this machine only"
 
     def tell(url: str) -> None:
@@ -50,18 +78,29 @@ def command(app: Path, host: str | None, port: int | None, workers: int, shared:
         gc.collect()
         gc.freeze()
         gc.set_threshold(NEW_OBJECTS, 20, 20)
-        click.echo(f"{url}/v1 answers ({said}). Ctrl-C ends it.")
+        recorded = f"; /t/PROJECT/v1 passes on to {upstream.url}" if upstream is not None else ""
+        click.echo(f"{url}/v1 answers ({said}){recorded}. Ctrl-C ends it.")
 
     where = host or plan.config.serve.host
     at = plan.config.serve.port if port is None else port
     if workers > 1:
-        again = [sys.executable, "-m", "kickwheel", "serve", str(app), "--host", where, "--shared"]
+        again = [sys.executable, "-m", "kickwheel", "serve", "--host", where, "--shared"]
+        again += [] if app is None else [str(app)]
+        again += [] if record is None else [f"--record={record}"]
         check_host(where, Keys([key] if key else []))
         serve_in_processes(again, workers, where, at, click.echo)
         return
 
     async def run() -> None:
-        async with open_app(plan) as live, opened(live) as house, doors(live, house) as routes:
+        async with AsyncExitStack() as stack:
+            live = await stack.enter_async_context(open_app(plan))
+            house = await stack.enter_async_context(opened(live))
+            routes = await stack.enter_async_context(doors(live, house))
+            recorded = None
+            if upstream is not None:
+                recorded = await stack.enter_async_context(
+                    passing(upstream, live.recorder, keyed=key is not None)
+                )
             options = loop.tune.model_dump(exclude_none=True) if loop else {}
             given = {"store": str(plan.store), "options": options, "database": plan.database}
             runner = Runner("kickwheel.serve.tuning:run", given)
@@ -74,6 +113,7 @@ def command(app: Path, host: str | None, port: int | None, workers: int, shared:
                 runner=runner,
                 keeper=live.keeper,
                 doors=routes,
+                recorded=recorded,
             )
             await live.keeper.resume(
                 partial(resumed, live), lambda agent: ("agents", agent) in live.live
@@ -85,6 +125,27 @@ def command(app: Path, host: str | None, port: int | None, workers: int, shared:
                 on_ready=tell,
                 shared=shared,
             )
+        if upstream is not None or live.recorder.lost:
+            click.echo(f"{live.recorder.kept} traces kept, {live.recorder.lost} lost")
 
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(run())
+
+
+def _upstream(record: str | None, plan: "Plan", *, keyed: bool) -> "Upstream | None":
+    """Where recorded traffic goes; `None` where none is recorded."""
+    from kickwheel.core.config import key_from
+    from kickwheel.models.client import OpenAI, default_url
+    from kickwheel.serve.recorded import Upstream, check_url
+
+    part = plan.parts.get(("models", plan.config.serve.record or ""))
+    if not record and isinstance(part, OpenAI):
+        upstream = Upstream(*part.where())
+    elif record is None:
+        return None
+    else:
+        # Who shows no key of ours shows the upstream's, and that one passes on.
+        own = key_from("${OPENAI_API_KEY}") if keyed else None
+        upstream = Upstream(record or default_url(), own)
+    check_url(upstream.url)
+    return upstream

@@ -10,17 +10,29 @@ import click
 from click.core import ParameterSource
 
 
-def _an_app(context: click.Context, parameter: click.Parameter, app: Path) -> Path:
-    """The app that was named; the current folder, where nothing was and an app is there."""
-    named = context.get_parameter_source(str(parameter.name)) is not ParameterSource.DEFAULT
-    if named or any((app / file).exists() for file in ("app.yml", "snapshot.json")):
+def an_app(context: click.Context, app: Path | None, how: str = "APP") -> Path:
+    """The app that was named; the current folder, where none was and an app is there.
+
+    Args:
+        how: how an app would be named.
+    Raises:
+        UsageError: none was, and none is.
+    """
+    if app is not None:
         return app
-    how = "… --app APP" if isinstance(parameter, click.Option) else "APP"
+    if any((Path() / file).exists() for file in ("app.yml", "snapshot.json")):
+        return Path()
     raise click.UsageError(
         "there is no app.yml in this folder. Name the app, its file or folder: "
         f"{context.command_path} {how}",
         context,
     )
+
+
+def _an_app(context: click.Context, parameter: click.Parameter, app: Path) -> Path:
+    named = context.get_parameter_source(str(parameter.name)) is not ParameterSource.DEFAULT
+    how = "… --app APP" if isinstance(parameter, click.Option) else "APP"
+    return an_app(context, app if named else None, how)
 
 
 app_argument = click.argument(

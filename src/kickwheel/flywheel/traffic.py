@@ -37,7 +37,7 @@ def import_(
     """
     plan = check_app(app)
     loop = plan.config.flywheel
-    whose = workload or ((loop.agent or loop.model) if loop is not None else None)
+    whose = workload or ((loop.workload or loop.model) if loop is not None else None)
     with open_store(plan.store, plan.database) as store:
         return chatlog.import_(traffic, Traces(store), workload=whose, on_progress=on_progress)
 

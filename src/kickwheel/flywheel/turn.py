@@ -183,11 +183,11 @@ class Wheel:
             validation=options.validation,
             near=options.near,
             prompts=self._prompts(),
-            agent=self.loop.agent,
+            agent=self.loop.workload,
             pupils=(self.loop.model, self.ref),
         )
         inputs = {
-            "traces": Traces(self.store).fingerprint(self.loop.agent),
+            "traces": Traces(self.store).fingerprint(self.loop.workload),
             "options": wanted,
             "kickwheel": version("kickwheel"),
         }
@@ -195,7 +195,7 @@ class Wheel:
         def do() -> str:
             earlier = next(self._ours("dataset"), None)
             dataset = curating.curate(
-                Traces(self.store).all(self.loop.agent),
+                Traces(self.store).all(self.loop.workload),
                 wanted,
                 self.dataset(earlier) if earlier else None,
             )
@@ -272,7 +272,7 @@ class Wheel:
                     options=self.loop.evaluate,
                     confidence=self.loop.gate.confidence,
                     judge=app.model(self.loop.evaluate.judge) if self.loop.evaluate.judge else None,
-                    opinions=opinions(app.traces, self.loop.agent),
+                    opinions=opinions(app.traces, self.loop.workload),
                     on_progress=lambda done, total, who: self.watch.update(
                         "evaluate", done, total, who
                     ),
@@ -483,7 +483,7 @@ class Wheel:
 
     @property
     def _workload(self) -> str:
-        return self.loop.agent or self.loop.model
+        return self.loop.workload or self.loop.model
 
     def _judges(self) -> list[str]:
         return [self.loop.evaluate.judge] if self.loop.evaluate.judge else []

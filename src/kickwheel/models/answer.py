@@ -45,6 +45,8 @@ class Answer:
         self.label = label
         self.ended = False
         """Whether the server has said that the answer is over."""
+        self.id: str | None = None
+        """What the server calls its answer, once it said so."""
         self._model = model
         self._events = Events()
         self._whole: bytearray | None = bytearray()
@@ -100,7 +102,7 @@ class Answer:
         finish = self._finish
         if self._calls and finish == "stop":
             finish = "tool_calls"
-        deltas.append(Done(finish, self._counted(), self._model))
+        deltas.append(Done(finish, self.usage(), self._model))
         return deltas
 
     def _event(self, data: bytes, deltas: list[Delta]) -> None:
@@ -116,6 +118,8 @@ class Answer:
             if isinstance(said, Mapping):
                 said = said.get("message", said)
             raise ValueError(f"the server broke off: {str(said)[:300]}")
+        if chunk.id and self.id is None:
+            self.id = chunk.id
         if chunk.model:
             self._model = chunk.model
         if chunk.usage is not None:
@@ -171,7 +175,7 @@ class Answer:
         if length > LONGEST_ANSWER:
             raise ValueError(f"an answer of more than {LONGEST_ANSWER >> 20} MiB")
 
-    def _counted(self) -> Usage:
+    def usage(self) -> Usage:
         """What the server counted; where it did not, or says 0 of what is there, an estimate."""
         said = _counts(self._usage)
         asked = self._asked

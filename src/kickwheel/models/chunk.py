@@ -61,6 +61,7 @@ class Counts(msgspec.Struct):
 class Chunk(msgspec.Struct):
     """What is read of a chunk, or of a whole answer; the rest is skipped."""
 
+    id: str | None = None
     model: str | None = None
     choices: list[Choice] | None = None
     usage: Counts | None = None
@@ -98,7 +99,7 @@ def foreign(begins: bytes) -> str:
 def _understood(found: Mapping[str, Any]) -> Chunk:
     choices = found.get("choices")
     usage = found.get("usage")
-    chunk = Chunk(_str(found.get("model")), error=found.get("error"))
+    chunk = Chunk(_str(found.get("id")), _str(found.get("model")), error=found.get("error"))
     if isinstance(choices, list):
         chunk.choices = [_choice(choice) for choice in choices if isinstance(choice, Mapping)]
     if isinstance(usage, Mapping):

@@ -46,10 +46,19 @@ class OpenAI(Part):
     @asynccontextmanager
     async def open(self, context: Context) -> AsyncGenerator["RemoteModel"]:
         """The model; nothing is asked of it yet."""
-        url = self.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL
-        key = key_from(self.api_key.get_secret_value() if self.api_key else "${OPENAI_API_KEY}")
+        url, key = self.where()
         async with open_remote(context.name, self.model, url, key, self.prices) as model:
             yield model
+
+    def where(self) -> tuple[str, str | None]:
+        """The URL, with the version, and the key for it, as the environment has them now."""
+        written = self.api_key.get_secret_value() if self.api_key else "${OPENAI_API_KEY}"
+        return self.base_url or default_url(), key_from(written)
+
+
+def default_url() -> str:
+    """Where OpenAI's protocol is spoken if nobody says where: OPENAI_BASE_URL, else OpenAI."""
+    return os.environ.get("OPENAI_BASE_URL") or OPENAI_URL
 
 
 @asynccontextmanager

@@ -41,6 +41,9 @@ Send = Callable[[Any], Awaitable[None]]
 
 PATH = "/v1/chat/completions"
 
+_TO_RECORD = (
+    " What other servers answer is passed on and recorded by `kickwheel serve --record URL`."
+)
 _ENDS_LINES = ("\x85", "\u2028", "\u2029")
 """Allowed within a line of JSON, and the end of a line to some readers of streams."""
 
@@ -54,13 +57,20 @@ class Chat:
         self._kinds: dict[str, SpanKind] = {}
 
     async def __call__(
-        self, body: bytes, receive: Receive, send: Send, identity: str, trace: str
+        self,
+        body: bytes,
+        receive: Receive,
+        send: Send,
+        identity: str,
+        trace: str,
+        project: str = "",
     ) -> None:
         """Answers the request whose whole body is `body`.
 
         Args:
             identity: the answer's id.
             trace: the id, 32 hex digits, that the trace gets.
+            project: whose traffic it is; by default the model's or agent's own.
         Raises:
             Refused: before anything was sent; the caller answers.
             KickwheelError: as the model raises, before anything was sent.
@@ -69,12 +79,14 @@ class Chat:
         try:
             model = await self._house.model(asked.model)
         except UsageError as error:
-            raise Refused(404, str(error), param="model", code="model_not_found") from error
+            what = f"{error}{_TO_RECORD}" if project else str(error)
+            raise Refused(404, what, param="model", code="model_not_found") from error
         kind = await self._kind(asked.model)
         answer = _Answer(asked, identity, trace, send)
         watch = asyncio.create_task(_watch(receive, asyncio.current_task(), answer))
         try:
-            with self._recorder.trace(asked.model, asked.model, kind, identity=trace) as root:
+            whose = project or asked.model
+            with self._recorder.trace(whose, asked.model, kind, identity=trace) as root:
                 await _answer(model, request, answer, root)
             await answer.close()
         except asyncio.CancelledError:

@@ -37,6 +37,8 @@ from kickwheel.serve.house import House
 from kickwheel.serve.job import Jobs
 from kickwheel.serve.jobs import job_routes
 from kickwheel.serve.openai import PATH, Chat, Receive, Send, model_routes
+from kickwheel.serve.recorded import Passing
+from kickwheel.serve.recorded.place import PROJECTS, place
 from kickwheel.serve.runs import run_routes
 from kickwheel.serve.traces import ANSWER_ID, trace_routes
 from kickwheel.serve.worker import Runner, Worker
@@ -64,6 +66,7 @@ class Front:
         runner: Runner | None = None,
         keeper: Keeper | None = None,
         doors: Iterable[BaseRoute] = (),
+        recorded: Passing | None = None,
         body_bytes: int = BODY_BYTES,
         file_bytes: int = FILE_BYTES,
     ) -> None:
@@ -73,12 +76,14 @@ class Front:
             runner: what does fine-tuning jobs; without one they fail with a clear error.
             keeper: keeps the runs of the house's agents; without one there are no /v1/runs.
             doors: routes of what else is answered (`serve.doors`).
+            recorded: passes on what is asked at `/t/<project>/v1`; without, the house answers that.
             body_bytes: most that a body may hold; `file_bytes` for uploads.
         """
         self.keys = Keys(keys)
         self._body_bytes = body_bytes
         self._file_bytes = file_bytes
         self._chat = Chat(house, recorder)
+        self._recorded = recorded
         files, jobs = Files(store), Jobs(store)
         self._worker = Worker(jobs, house, runner)
         self._rest = Starlette(
@@ -111,9 +116,10 @@ class Front:
             await send({"type": "websocket.close", "code": 1008})
             return
         trace = fresh(16)
-        hot = scope["path"] == PATH
+        project, path = place(scope["path"])
+        hot = path == PATH
         identity = ANSWER_ID + trace if hot else "req-" + trace
-        scope["state"] = {**scope.get("state", {}), "identity": identity}
+        scope["state"] = {**scope.get("state", {}), "identity": identity, "project": project}
         began = False
 
         async def send_named(message: Any) -> None:
@@ -126,6 +132,11 @@ class Front:
 
         try:
             who = scope["state"]["caller"] = self.keys.admit(scope)
+            if project:
+                if self._recorded is not None:
+                    await self._recorded(scope, receive, send, project, path, trace)
+                    return
+                scope = {**scope, "path": path}
             limited = self._limited(scope, receive)
             if not hot:
                 await self._rest(scope, limited, send_named)
@@ -134,7 +145,7 @@ class Front:
                 raise Refused(405, f"{PATH} wants POST, not {scope['method']}")
             body = await _body(limited)
             with acting_for(who):
-                await self._chat(body, receive, send_named, identity, trace)
+                await self._chat(body, receive, send_named, identity, trace, project)
         except _Gone:
             return
         except Exception as error:
@@ -296,6 +307,8 @@ async def _refuse_route(request: Request, error: Exception) -> Response:
     what = error.detail
     if error.status_code == 404:
         what = f"no route {request.method} {request.url.path} here"
+        if request.scope["path"].startswith(PROJECTS):
+            what += ". The URL of a project is /t/<project>/v1; its name has letters, digits, - . _"
     if error.status_code == 405:
         what = f"{request.url.path} does not take {request.method}"
     return await _refuse(request, Refused(error.status_code, what))

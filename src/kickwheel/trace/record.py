@@ -16,8 +16,9 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -33,6 +34,8 @@ PAUSE_S = 0.05
 """How long the writer waits for more before it writes fewer."""
 WAITING = 10_000
 """Traces that wait in memory at most while the store cannot be written."""
+WAITING_BYTES = 256 << 20
+"""Bytes that those of them which are still to be read hold at most."""
 RETRY_S = 1.0
 
 _log = logging.getLogger(__name__)
@@ -105,7 +108,7 @@ class OpenSpan:
         if _current.get() is self:
             _current.set(self._outer)
         if self._outer is None:
-            noted.recorder._keep(noted)
+            noted.recorder._keep(partial(_record, noted))
 
     def fail(self, error: BaseException) -> None:
         """Notes that the step failed with `error`, where no `raise` will say so."""
@@ -170,7 +173,9 @@ class Recorder:
         self.lost = 0
         """Traces that could not be kept."""
         self._traces = traces
-        self._waiting: deque[_Noted] = deque()
+        self._waiting: deque[tuple[Callable[[], Trace], int]] = deque()
+        self._held = 0
+        """Bytes that what waits holds."""
         self._wake = threading.Event()
         self._full = threading.Event()
         self._written = threading.Condition()
@@ -198,6 +203,15 @@ class Recorder:
         """
         return OpenSpan(kind, name, _Noted(self, workload, identity or fresh(16)))
 
+    def later(self, make: Callable[[], Trace], size: int) -> None:
+        """Keeps a trace that the recorder's own thread makes, so that its request need not wait.
+
+        Args:
+            make: called once; what it raises is logged, and the trace counted as lost.
+            size: bytes that it holds until then.
+        """
+        self._keep(make, size)
+
     def flush(self, timeout_s: float = 30.0) -> bool:
         """Waits until all that ended before this call is written or lost; `False` at timeout."""
         with self._written:
@@ -215,15 +229,16 @@ class Recorder:
         if self._thread is not None:
             self._thread.join()
 
-    def _keep(self, noted: _Noted) -> None:
+    def _keep(self, make: Callable[[], Trace], size: int = 0) -> None:
         with self._written:
             # Looked at under the lock: what is appended before `close` has it is still written.
             refused = "the store is being closed" if self._closing else None
-            if len(self._waiting) >= WAITING:
+            if len(self._waiting) >= WAITING or self._held + size > WAITING_BYTES:
                 refused = "too many traces wait to be written"
             if refused is None:
                 self._taken += 1
-                self._waiting.append(noted)
+                self._held += size
+                self._waiting.append((make, size))
                 if self._thread is None:
                     self._start()
         if refused is not None:
@@ -249,13 +264,11 @@ class Recorder:
                 batch = [self._waiting.popleft() for _ in range(count)]
                 self._write(batch)
 
-    def _write(self, batch: list[_Noted]) -> None:
+    def _write(self, batch: Sequence[tuple[Callable[[], Trace], int]]) -> None:
         records = []
-        for noted in batch:
+        for make, _ in batch:
             with self._losing_one():
-                records.append(_record(noted))
-            # A trace and its spans hold each other: they are freed here, not by the collector.
-            noted.spans.clear()
+                records.append(make())
         while True:
             try:
                 self._traces.add(records)
@@ -275,6 +288,7 @@ class Recorder:
                 break
         with self._written:
             self._settled += len(batch)
+            self._held -= sum(size for _, size in batch)
             self._written.notify_all()
 
     @contextlib.contextmanager
@@ -297,6 +311,8 @@ class Recorder:
 
 def _record(noted: _Noted) -> Trace:
     end_ns = noted.spans[0].end_ns
+    # A trace and its spans hold each other: they are freed here, not by the collector.
+    spans, noted.spans = noted.spans, []
     return Trace(
         id=noted.id,
         workload=noted.workload,
@@ -314,6 +330,6 @@ def _record(noted: _Noted) -> Trace:
                 output=span.output,
                 tools=span.tools,
             )
-            for span in noted.spans
+            for span in spans
         ),
     )
