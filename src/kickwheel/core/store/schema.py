@@ -3,7 +3,7 @@
 Written for SQLite; `postgres.py` says the same to Postgres.
 """
 
-VERSION = 5
+VERSION = 6
 
 _FIRST = """
 CREATE TABLE trace (
@@ -146,7 +146,30 @@ CREATE TABLE response (
 );
 CREATE INDEX response_by_age ON response (created_at)"""
 
-STEPS = (_FIRST, _RUNS, _CALLS, _PARTS, _RESPONSES)
+_TASKS = """
+CREATE TABLE task (
+    id TEXT PRIMARY KEY,
+    agent TEXT NOT NULL,
+    tenant TEXT NOT NULL,
+    asker TEXT NOT NULL,
+    context TEXT NOT NULL,
+    state TEXT NOT NULL,
+    ended INTEGER NOT NULL,
+    told TEXT NOT NULL,
+    asked BLOB NOT NULL,
+    body BLOB NOT NULL,
+    updated REAL NOT NULL
+);
+CREATE INDEX task_by_end ON task (ended, updated);
+CREATE INDEX task_by_context ON task (context);
+CREATE TABLE task_push (
+    task TEXT NOT NULL,
+    id TEXT NOT NULL,
+    body BLOB NOT NULL,
+    PRIMARY KEY (task, id)
+) WITHOUT ROWID"""
+
+STEPS = (_FIRST, _RUNS, _CALLS, _PARTS, _RESPONSES, _TASKS)
 """What makes version n + 1 of version n; version 0 is an empty database."""
 
 
