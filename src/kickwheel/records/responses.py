@@ -7,7 +7,7 @@ its calls.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 from kickwheel.records.message import Message, Role, ToolCall, ToolSpec
 from kickwheel.records.openai import tool_from_openai
@@ -54,9 +54,7 @@ def messages_from_items(
                 content = "".join(part["text"] for part in item["content"])
                 messages.append(Message(role=item["role"], content=content))
             case "function_call":
-                call = ToolCall(
-                    id=item["call_id"], name=item["name"], arguments=item["arguments"]
-                )
+                call = ToolCall(id=item["call_id"], name=item["name"], arguments=item["arguments"])
                 called.add(call.id)
                 if not messages or messages[-1].role != "assistant":
                     messages.append(Message(role="assistant"))
@@ -114,9 +112,11 @@ def _message(entry: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f'no role "{role}"; there are {", ".join(_SPEAKERS)}')
     said = _text(entry.get("content"), "content")
     part: dict[str, Any] = {"type": "input_text", "text": said}
-    if cast(Role, role) == "assistant":
+    if role == "assistant":
         part = {"type": "output_text", "text": said, "annotations": [], "logprobs": []}
-    return _named({"type": "message", "role": role, "status": "completed", "content": [part]}, entry)
+    return _named(
+        {"type": "message", "role": role, "status": "completed", "content": [part]}, entry
+    )
 
 
 def _called(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -39,6 +39,7 @@ from kickwheel.serve.jobs import job_routes
 from kickwheel.serve.openai import PATH, Chat, Receive, Send, model_routes
 from kickwheel.serve.recorded import Passing
 from kickwheel.serve.recorded.place import PROJECTS, place
+from kickwheel.serve.responses import Responses, response_routes
 from kickwheel.serve.runs import run_routes
 from kickwheel.serve.traces import ANSWER_ID, trace_routes
 from kickwheel.serve.worker import Runner, Worker
@@ -94,6 +95,7 @@ class Front:
                 *file_routes(files),
                 *job_routes(house, files, jobs, self._worker),
                 *trace_routes(traces, recorder),
+                *response_routes(Responses(house, recorder, store)),
                 *(run_routes(store, keeper) if keeper is not None else ()),
                 *doors,
             ],

@@ -1,0 +1,197 @@
+"""The routes of /v1/responses."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from kickwheel.core.errors import StoreError
+from kickwheel.core.identity import fresh
+from kickwheel.core.store import Store
+from kickwheel.models.caller import Caller, acting_for
+from kickwheel.models.chat import Delta, Done
+from kickwheel.serve.answering import Answering, Question, unless_left
+from kickwheel.serve.errors import refusal
+from kickwheel.serve.house import House
+from kickwheel.serve.listing import page, read_page
+from kickwheel.serve.openai import Receive, Send
+from kickwheel.serve.responses.kept import KeptResponse, KeptResponses
+from kickwheel.serve.responses.request import Asked, read
+from kickwheel.serve.responses.unfolding import SETTLED, Event, Unfolding, begun
+from kickwheel.trace.record import Recorder
+
+RESPONSE_ID = "resp_"
+"""What a response's id has before the id of its trace."""
+
+
+class Responses:
+    """What makes responses, and keeps them."""
+
+    def __init__(self, house: House, recorder: Recorder, store: Store) -> None:
+        self.kept = KeptResponses(store)
+        self._answering = Answering(house, recorder)
+
+    async def make(self, request: Request, send: Send) -> None:
+        """Answers a request with a new response, streamed or whole.
+
+        Raises:
+            Refused: before anything was sent; whoever called answers.
+            KickwheelError: as the model raises, before anything was sent.
+        """
+        who: Caller = request.state.caller
+        asked = read(await request.body())
+        before: Sequence[Mapping[str, Any]] = ()
+        if asked.body.previous_response_id:
+            before = await run_in_threadpool(
+                self.kept.conversation, asked.body.previous_response_id, who
+            )
+        trace = request.state.identity.removeprefix("req-")
+        question = Question(
+            name=asked.body.model,
+            request=asked.request(before),
+            identity=RESPONSE_ID + trace,
+            trace=trace,
+            project=getattr(request.state, "project", ""),
+        )
+        model = await self._answering.model(question.name)
+        told = _Told(begun(asked, question.identity), send, stream=bool(asked.body.stream))
+
+        async def work() -> None:
+            await self._answering.answer(model, question, told)
+            if asked.stored:
+                await self._keep(asked, told, who)
+            await told.close()
+
+        with acting_for(who):
+            await unless_left(request.receive, work)
+
+    async def _keep(self, asked: Asked, told: "_Told", who: Caller) -> None:
+        try:
+            await run_in_threadpool(self.kept.add, told.response, _named(asked), who)
+        except StoreError as error:
+            if not told.begun:
+                raise
+            await told.fail(error)
+
+
+def response_routes(responses: Responses) -> list[Route]:
+    """The routes of /v1/responses."""
+    kept = responses.kept
+
+    async def found(request: Request) -> KeptResponse:
+        identity, who = request.path_params["identity"], request.state.caller
+        return await run_in_threadpool(kept.get, identity, who)
+
+    async def one(request: Request) -> Response:
+        return JSONResponse((await found(request)).response)
+
+    async def delete(request: Request) -> Response:
+        identity, who = request.path_params["identity"], request.state.caller
+        await run_in_threadpool(kept.delete, identity, who)
+        return JSONResponse({"id": identity, "object": "response", "deleted": True})
+
+    async def items(request: Request) -> Response:
+        wanted = read_page(request)
+        newest_first = list(reversed((await found(request)).items))
+        return JSONResponse(page(newest_first, wanted, lambda item: str(item["id"]), dict))
+
+    return [
+        Route("/v1/responses", _Create(responses), methods=["POST"]),
+        Route("/v1/responses/{identity}", one, methods=["GET"]),
+        Route("/v1/responses/{identity}", delete, methods=["DELETE"]),
+        Route("/v1/responses/{identity}/input_items", items, methods=["GET"]),
+    ]
+
+
+class _Create:
+    """The route that makes a response: an ASGI app, since it writes its answer itself."""
+
+    def __init__(self, responses: Responses) -> None:
+        self._responses = responses
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        await self._responses.make(Request(scope, receive), send)
+
+
+class _Told:
+    """A response on its way to the client, streamed or whole."""
+
+    def __init__(self, response: dict[str, Any], send: Send, *, stream: bool) -> None:
+        self.begun = False
+        self._send = send
+        self._stream = stream
+        self._waiting: list[bytes] = []
+        self._unfolding = Unfolding(response, self._tell)
+
+    @property
+    def response(self) -> dict[str, Any]:
+        """As far as it has come."""
+        return self._unfolding.response
+
+    async def add(self, delta: Delta) -> None:
+        """Takes the next piece, and sends it where the client wants pieces."""
+        if not self._unfolding.told:
+            self._unfolding.begin()
+        self._unfolding.add(delta)
+        if self._stream and not isinstance(delta, Done):
+            await self._flush()
+
+    async def fail(self, error: Exception) -> None:
+        """Ends a stream with the error."""
+        if self.response["status"] in SETTLED:
+            # It was whole, but could not be kept: whoever goes on from it must know.
+            self._waiting.pop()
+        self._unfolding.fail(refusal(error, self.response["id"]))
+
+    async def close(self) -> None:
+        """Sends what is left: the whole response, or the end of the stream."""
+        if self._stream:
+            await self._flush(last=True)
+            return
+        body = msgspec.json.encode(self.response)
+        await self._start("application/json", (b"content-length", b"%d" % len(body)))
+        await self._send({"type": "http.response.body", "body": body})
+
+    def _tell(self, event: Event) -> None:
+        if self._stream:
+            self._waiting.append(frame(event))
+
+    async def _flush(self, *, last: bool = False) -> None:
+        if not self.begun:
+            # nginx would collect the stream otherwise.
+            await self._start("text/event-stream; charset=utf-8", (b"x-accel-buffering", b"no"))
+        body = b"".join(self._waiting)
+        self._waiting.clear()
+        await self._send({"type": "http.response.body", "body": body, "more_body": not last})
+
+    async def _start(self, kind: str, *headers: tuple[bytes, bytes]) -> None:
+        self.begun = True
+        trace = self.response["id"].removeprefix(RESPONSE_ID)
+        named = [
+            (b"content-type", kind.encode()),
+            (b"x-trace-id", trace.encode()),
+            (b"cache-control", b"no-cache"),
+            *headers,
+        ]
+        await self._send({"type": "http.response.start", "status": 200, "headers": named})
+
+
+def frame(event: Event) -> bytes:
+    """The event as it stands in the stream; all ASCII, so that no text ends a line."""
+    data = json.dumps(event, separators=(",", ":"))
+    return f"event: {event['type']}\ndata: {data}\n\n".encode()
+
+
+_PREFIXES = {"message": "msg", "function_call": "fc", "function_call_output": "fco"}
+
+
+def _named(asked: Asked) -> list[Mapping[str, Any]]:
+    """The input, each item with an id."""
+    return [
+        {"id": f"{_PREFIXES.get(item['type'], 'rs')}_{fresh(16)}", **item} for item in asked.items
+    ]
