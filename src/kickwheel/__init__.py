@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from kickwheel.flywheel.turn import Turned, curate, evaluate, snapshot, tune, turn
     from kickwheel.flywheel.why import why
     from kickwheel.models.catalog import pull
+    from kickwheel.serve.serving import serving
 
 _HOMES = {
     "Answered": "kickwheel.agents.ask",
@@ -53,6 +54,7 @@ _HOMES = {
     "run": "kickwheel.app",
     "runs": "kickwheel.app",
     "schema": "kickwheel.app",
+    "serving": "kickwheel.serve.serving",
     "show": "kickwheel.app",
     "snapshot": "kickwheel.flywheel.turn",
     "tune": "kickwheel.flywheel.turn",
@@ -83,6 +85,7 @@ __all__ = [
     "run",
     "runs",
     "schema",
+    "serving",
     "show",
     "snapshot",
     "tune",

@@ -1,6 +1,7 @@
 """The front door: what callers reach over HTTP.
 
 server     one ASGI app, its limits and its ids, and the process around it
+serving    the same inside a program of one's own
 openai     /v1/chat/completions and /v1/models
 request    a chat request, read and checked
 files      /v1/files

@@ -194,6 +194,7 @@ async def serve(
     on_ready: Callable[[str], None] = lambda url: None,
     grace_s: float = GRACE_S,
     shared: bool = False,
+    signals: bool = True,
 ) -> None:
     """Serves until SIGINT, SIGTERM or cancellation, then lets running answers end.
 
@@ -202,6 +203,7 @@ async def serve(
         on_ready: called with the server's URL once it answers.
         grace_s: how long running answers may take to end; a second signal ends them at once.
         shared: whether other processes listen on the same port (`serve.workers`).
+        signals: whether SIGINT and SIGTERM are this server's, and not the program's around it.
     Raises:
         UsageError: the port is busy, the address is not ours, or others could reach a server that
             has no key.
@@ -218,7 +220,7 @@ async def serve(
         lifespan="on",
         timeout_graceful_shutdown=max(1, round(grace_s)),
     )
-    server = _Server(config, lambda: on_ready(url))
+    server = _Server(config, lambda: on_ready(url), signals)
     running = asyncio.create_task(server.serve(sockets=[listening]))
     try:
         await asyncio.shield(running)
@@ -243,9 +245,10 @@ class _Server(uvicorn.Server):
     Raised again, SIGTERM would end the process before the app has closed its engines.
     """
 
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None], signals: bool) -> None:
         super().__init__(config)
         self._on_ready = on_ready
+        self._signals = signals
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -253,7 +256,7 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
-        if threading.current_thread() is not threading.main_thread():
+        if not self._signals or threading.current_thread() is not threading.main_thread():
             yield
             return
         before = {s: signal.signal(s, self.handle_exit) for s in (signal.SIGINT, signal.SIGTERM)}

@@ -1,0 +1,64 @@
+"""An app served inside a program of one's own, for what reaches models by URL.
+
+    async with kickwheel.serving("app.yml") as url:
+        model = langchain.model("concierge", url)
+
+Signals stay the program's. What `kickwheel serve` does beside answering is not done here: no
+fine-tuning jobs, and no going on with runs that another program left.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from kickwheel.app import App, check_app, open_app
+from kickwheel.serve.doors import doors
+from kickwheel.serve.opened import opened
+from kickwheel.serve.server import Front, serve
+
+
+@asynccontextmanager
+async def serving(app: App | Path | str, *, port: int = 0) -> AsyncGenerator[str]:
+    """The URL of the app's OpenAI protocol on this machine, up to `/v1`, while the block runs.
+
+    Args:
+        app: the file, its folder, or an app that is open.
+        port: 0 takes a free one.
+    Raises:
+        ConfigError: the file has mistakes.
+        KickwheelError: a part does not open; the text names it.
+        UsageError: the port is busy.
+    """
+    async with AsyncExitStack() as stack:
+        if not isinstance(app, App):
+            app = await stack.enter_async_context(open_app(check_app(Path(app))))
+        house = await stack.enter_async_context(opened(app))
+        routes = await stack.enter_async_context(doors(app, house))
+        key = app.plan.config.serve.key()
+        front = Front(
+            house,
+            app.store,
+            app.traces,
+            app.recorder,
+            keys=[key] if key else [],
+            keeper=app.keeper,
+            doors=routes,
+        )
+        ready = asyncio.get_running_loop().create_future()
+        running = asyncio.create_task(
+            serve(front, "127.0.0.1", port, on_ready=ready.set_result, signals=False)
+        )
+        running.add_done_callback(lambda _: ready.cancel())
+        try:
+            try:
+                url = await ready
+            except asyncio.CancelledError:
+                if not running.done():
+                    raise
+                await running  # Says why it did not start.
+                raise
+            yield f"{url}/v1"
+        finally:
+            running.cancel()
+            await asyncio.wait({running})
