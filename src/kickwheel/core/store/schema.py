@@ -3,7 +3,7 @@
 Written for SQLite; `postgres.py` says the same to Postgres.
 """
 
-VERSION = 6
+VERSION = 7
 
 _FIRST = """
 CREATE TABLE trace (
@@ -169,7 +169,23 @@ CREATE TABLE task_push (
     PRIMARY KEY (task, id)
 ) WITHOUT ROWID"""
 
-STEPS = (_FIRST, _RUNS, _CALLS, _PARTS, _RESPONSES, _TASKS)
+_SPANS = """
+CREATE TABLE gathered (
+    trace INTEGER NOT NULL UNIQUE,
+    body BLOB NOT NULL
+);
+CREATE TABLE span (
+    seq INTEGER PRIMARY KEY,
+    trace INTEGER NOT NULL,
+    id TEXT NOT NULL,
+    parent TEXT,
+    start_ns INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    UNIQUE (trace, id)
+);
+CREATE INDEX span_by_parent ON span (trace, parent, start_ns)"""
+
+STEPS = (_FIRST, _RUNS, _CALLS, _PARTS, _RESPONSES, _TASKS, _SPANS)
 """What makes version n + 1 of version n; version 0 is an empty database."""
 
 
