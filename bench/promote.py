@@ -2,11 +2,13 @@
 
     python bench/promote.py [--rounds 12]
 
-`kickwheel serve` on the default base, asked again and again over HTTP, a short answer each time. In
-each round the ref moves to an adapter that the server has not seen yet, as a promotion does after
-its gate. Told is the time from that move until a request was begun that the new adapter answered,
-and until its answer was whole; a request that failed ends the run. The adapters are random: they
-write nonsense, each another, so that the answer shows who gave it.
+`kickwheel serve` on the default base. In each round the ref moves to an adapter that the server has
+not seen yet, as a promotion does after its gate. By turns the server is at rest, and asked once a
+second after the move, or asked again and again over HTTP, a short answer each time. Told is who
+answered the request that came after a second; and for the busy server the time from the move until
+a request was begun that the new adapter answered, and until its answer was whole. A request that
+failed ends the run. The adapters are random: they write nonsense, each another, so that the answer
+shows who gave it.
 """
 
 import argparse
@@ -24,6 +26,7 @@ from openai import OpenAI
 
 from kickwheel.core.store import open_store
 from kickwheel.flywheel.evaluate import machine
+from kickwheel.flywheel.interval import wilson
 from kickwheel.models import catalog, gguf
 from kickwheel.records import Adapter, PromptForm, wire
 
@@ -79,21 +82,28 @@ def served(app: Path) -> Iterator[Callable[[], str]]:
             server.terminate()
 
 
-def measure(app: Path, rounds: int) -> list[tuple[float, float, int]]:
-    """For each round seconds until the first request that the new adapter answered, until its
-    answer, and how many the old one answered meanwhile."""
+def measure(app: Path, rounds: int) -> tuple[int, list[tuple[float, float, int]]]:
+    """In how many rounds at rest the new adapter answered after a second; and for each busy round
+    seconds until the first request that the new adapter answered, until its answer, and how many
+    the old one answered meanwhile."""
     base = catalog.base("smollm2-135m")
-    found = []
+    found, after_one = [], 0
     with open_store(app / ".kickwheel") as store, served(app) as ask:
         targets = [
             f"adapter/{store.artifacts.add('adapter', adapter(base, seed, app))}"
-            for seed in range(rounds)
+            for seed in range(2 * rounds)
         ]
         at_work, before = None, ask()
-        for target in targets:
+        for position, target in enumerate(targets):
             moved = time.perf_counter()
             store.refs.move(REF, target, expected=at_work, why="bench")
             at_work, answers = target, 0
+            if position % 2 == 0:
+                time.sleep(1.0)
+                after_one += ask() != before
+                time.sleep(1.0)
+                before = ask()
+                continue
             while True:
                 begun = time.perf_counter()
                 answer = ask()
@@ -105,7 +115,7 @@ def measure(app: Path, rounds: int) -> list[tuple[float, float, int]]:
                     raise SystemExit(f"{target} does not answer after {GIVEN_UP_S:.0f} s")
             found.append((begun - moved, ended - moved, answers))
             before = ask()
-    return found
+    return after_one, found
 
 
 def main() -> None:
@@ -118,7 +128,13 @@ def main() -> None:
     print(f"load {machine.load()}, nice {os.nice(0)}")
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "app.yml").write_text(APP)
-        found = measure(Path(folder), rounds)
+        after_one, found = measure(Path(folder), rounds)
+    low, high = wilson(after_one, rounds)
+    print(
+        f"at rest: {after_one} of {rounds} requests begun a second after the move were answered by "
+        f"the new adapter [{low:.0%}, {high:.0%}]"
+    )
+    print("asked again and again:")
     for name, column in (("until asked", 0), ("until answered", 1)):
         values = sorted(row[column] for row in found)
         print(

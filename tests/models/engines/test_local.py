@@ -106,6 +106,20 @@ async def test_a_stream_ends_on_the_adapter_that_it_began_with(tmp_path: Path) -
             assert "".join(pieces) == alone
 
 
+async def test_a_request_waits_for_what_was_just_promoted(tmp_path: Path) -> None:
+    async with context(tmp_path) as (store, named):
+        part = Local(base="tiny.gguf", adapter=REF, threads=1)
+        async with part.open(named("specialist")) as model:
+            alone = await text(model)
+            store.refs.move(REF, kept(store, tmp_path, 2), expected=None, why="better")
+
+            async def opening() -> bool:
+                return model.opening is not None or model.current.adapter is not None
+
+            assert await until(opening)
+            assert await text(model) != alone
+
+
 async def test_a_ref_to_what_cannot_be_served_changes_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -17,6 +17,9 @@ LOOK_S = 0.1
 """Seconds between two looks at a ref: a read of some 20 µs."""
 AGAIN_S = 1.0
 """Seconds until a promoted adapter that did not open is tried again."""
+HOLD_S = 1.0
+"""Seconds that a request waits for what was just promoted. An old engine that answers while the new
+one starts takes its cores, and both are slow."""
 _log = logging.getLogger("kickwheel.engine")
 
 
@@ -26,10 +29,14 @@ class Following(Generic[M]):
     def __init__(self, name: str, current: M) -> None:
         self.name = name
         self.current = current
+        self.opening: asyncio.Future[M] | None = None
+        """What was promoted, while it opens."""
 
     def stream(self, request: ChatRequest) -> AsyncIterator[Delta]:
-        """As the current model's."""
-        return self.current.stream(request)
+        """As the current model's; for a moment, that of the model which is about to be."""
+        if self.opening is None:
+            return self.current.stream(request)
+        return self._held(request, self.opening)
 
     @property
     def identity(self) -> str:
@@ -39,6 +46,21 @@ class Following(Generic[M]):
     def cost_usd(self, usage: Usage) -> float | None:
         """As the current model's."""
         return observed.cost_usd(self.current, usage)
+
+    async def _held(
+        self, request: ChatRequest, opening: asyncio.Future[M]
+    ) -> AsyncGenerator[Delta]:
+        await asyncio.wait({opening}, timeout=HOLD_S)
+        opened = opening.done() and not opening.cancelled() and opening.exception() is None
+        model = opening.result() if opened else self.current
+        deltas = model.stream(request)
+        try:
+            async for delta in deltas:
+                yield delta
+        finally:
+            close = getattr(deltas, "aclose", None)
+            if close is not None:
+                await close()
 
 
 F = TypeVar("F", bound=Following)  # type: ignore[type-arg]
@@ -76,7 +98,11 @@ async def following(
             try:
                 target = store.refs.read(ref)
                 if target != seen:
-                    before, model.current = model.current, await behind(target)
+                    model.opening = asyncio.ensure_future(behind(target))
+                    try:
+                        before, model.current = model.current, await model.opening
+                    finally:
+                        model.opening = None
                     seen = target
                     _log.info("%s is now %s", ref, target or "the base alone")
                     if retire is not None:
