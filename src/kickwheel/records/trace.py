@@ -10,7 +10,8 @@ from typing import Literal
 
 from kickwheel.records.message import AcceptedCall, Message, ToolSpec
 
-SpanKind = Literal["agent", "model", "tool", "retrieval", "guard"]
+SpanKind = Literal["agent", "model", "tool", "retrieval", "guard", "step"]
+"""`step`: whatever else other programs watch, such as a chain or an HTTP request."""
 Value = str | int | float | bool | list[str]
 
 
