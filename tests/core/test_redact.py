@@ -251,3 +251,19 @@ def _trace(
         tools=tools,
     )
     return Trace(id="0" * 32, workload="w", spans=(span,), feedback=feedback)
+
+
+def test_a_text_that_was_plain_elsewhere_is_read_again_where_its_number_is_a_phones() -> None:
+    text = "The order is 5551234567, and " + "nothing else stands in this long text. " * 4
+    assert redact.text(text) == text
+    conversation = redact.Redaction()
+    assert conversation.text("My phone is 555-123-4567") == "My phone is <phone_1>"
+    assert conversation.text(text) == text.replace("5551234567", "<phone_1>")
+
+
+def test_a_placeholder_in_a_text_that_was_read_elsewhere_is_still_taken() -> None:
+    text = "Write to <email_1> about it; " + "nothing else stands in this long text. " * 4
+    assert redact.text(text) == text
+    conversation = redact.Redaction()
+    assert conversation.text(text) == text
+    assert conversation.text("and to ann@example.com") == "and to <email_2>"

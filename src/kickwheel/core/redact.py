@@ -31,6 +31,10 @@ SHORTEST = 6
 """Characters of the shortest text in which something may be found, `a@b.io`."""
 SHORTEST_KEY = 14
 """Characters of the shortest key that is known by its shape alone."""
+PLAIN_CHARS = 8 << 20
+"""Characters of the texts together that are known to hold nothing in any conversation."""
+PLAIN_FROM, PLAIN_TO = 100, 1 << 15
+"""How long such a text is: shorter ones are read as fast as looked up."""
 
 _SEP = r"[ .\-/\u00a0\u2011\u2013]"
 _RUN = re.compile(r"\d[\d ().\-/\u00a0\u2011\u2013]{5,}\d", re.ASCII)
@@ -165,6 +169,28 @@ _OURS = frozenset(v for k, v in vars(genai).items() if k.isupper())
 """Names of attributes that we write ourselves: they say nothing of their values."""
 
 
+class _Plain:
+    """Texts that no conversation makes anything else of: prompts, and what agents say again with
+    every step. They hold nothing to hide, no placeholder, and no number that another text could
+    call a phone's."""
+
+    def __init__(self) -> None:
+        self.texts: set[str] = set()
+        self._chars = 0
+
+    def add(self, text: str) -> None:
+        """Keeps the text, in which nothing was found, if that is so in any conversation."""
+        if not PLAIN_FROM <= len(text) <= PLAIN_TO or "<" in text or _RUN.search(text):
+            return
+        if self._chars > PLAIN_CHARS:
+            self.texts, self._chars = set(), 0
+        self.texts.add(text)
+        self._chars += len(text)
+
+
+_plain = _Plain()
+
+
 class Redaction:
     """The redaction of one conversation: equal values get equal placeholders."""
 
@@ -182,11 +208,14 @@ class Redaction:
 
     def text(self, value: str) -> str:
         """The text with placeholders; the same object where nothing was found."""
-        if len(value) < SHORTEST or (value in self._clean and not self._numbers):
+        if len(value) < SHORTEST:
+            return value
+        if not self._numbers and (value in self._clean or value in _plain.texts):
             return value
         found = self._text(value)
         if found == value:
             self._clean.add(value)
+            _plain.add(value)
             return value
         return found
 
@@ -308,14 +337,14 @@ class Redaction:
     def _keys(self, value: str, lower: str) -> str:
         if "-----begin" in lower:
             value = _BLOCK.sub(lambda m: self._name("key", m[0], m[0]), value)
-        if len(lower) >= SHORTEST_KEY and any(mark in lower for mark in _SHAPED):
+        if len(lower) >= SHORTEST_KEY and any(map(lower.__contains__, _SHAPED)):
             value = _KEY.sub(lambda m: self._name("key", m[0], m[0]), value)
         patterns = []
         if "bearer" in lower:
             patterns.append(_BEARER)
         if "://" in lower and "@" in lower:
             patterns.append(_URL_PASSWORD)
-        if any(mark in lower for mark in _SECRET):
+        if any(map(lower.__contains__, _SECRET)):
             patterns.append(_ASSIGNED)
         for pattern in patterns:
             value = pattern.sub(lambda m: m[1] + self._name("key", m[2], m[2]), value)
@@ -329,7 +358,7 @@ class Redaction:
             value = _NATIONAL.sub(self._phone(9, 12), value)
         if "+" in value or "00" in value:
             value = _INTERNATIONAL.sub(self._phone(8, 15), value)
-        if any(word in lower for word in _CALLED):
+        if any(map(lower.__contains__, _CALLED)):
             value = _AFTER_A_WORD.sub(
                 lambda m: m[1] + self._number("phone", m[2]) if _is_phone(m[2]) else m[0], value
             )

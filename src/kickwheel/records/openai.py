@@ -5,6 +5,8 @@ from typing import Any, cast, get_args
 
 from kickwheel.records.message import Message, Role, ToolCall, ToolSpec
 
+ROLES = get_args(Role)
+
 
 def message_to_openai(message: Message) -> dict[str, Any]:
     """The message as an entry of `messages`."""
@@ -32,8 +34,8 @@ def message_from_openai(entry: object) -> Message:
     if not isinstance(entry, Mapping):
         raise ValueError(f"a message must be an object, not {type(entry).__name__}")
     role = entry.get("role")
-    if role not in get_args(Role):
-        raise ValueError(f'no role "{role}"; there are {", ".join(get_args(Role))}')
+    if role not in ROLES:
+        raise ValueError(f'no role "{role}"; there are {", ".join(ROLES)}')
     calls = entry.get("tool_calls") or ()
     if not isinstance(calls, Sequence) or isinstance(calls, str):
         raise ValueError("tool_calls must be a list")
