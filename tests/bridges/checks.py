@@ -1,0 +1,165 @@
+"""What is true of every framework; its tests call these."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+from kickwheel import answer, open_app
+from kickwheel.agents.caller import Caller, acting_for
+from kickwheel.agents.events import Called, Event, Finished, Returned, Text
+from kickwheel.core.store import open_store
+from kickwheel.records import Message, Trace, genai
+from kickwheel.trace.store import Traces
+from tests.bridges import desk
+from tests.bridges.conftest import Recording, Served
+from tests.bridges.desk import Framework
+from tests.bridges.stub import ANSWER, OUTPUT, PROMPT, Stub
+
+
+async def recorded(framework: Framework, recording: Recording, *, streamed: bool) -> None:
+    """Its own agent, pointed at the recorder, leaves a trace for each model call, whole."""
+    project = f"{framework.kind}-{'streamed' if streamed else 'whole'}"
+    model = framework.model(recording.project(project))
+    agent = framework.agent(model, [framework.tool()])
+    assert await framework.ask(agent, desk.QUESTION, streamed=streamed) == ANSWER
+    asked, answered = await _kept(recording.store, project, 2)
+    call = asked.spans[0].output[0].tool_calls[0]
+    assert json.loads(call.arguments)["city"] == "Oslo"
+    assert [tool.name for tool in asked.spans[0].tools] == [call.name]
+    assert answered.spans[0].output[0].content == ANSWER
+    results = [message for message in answered.spans[0].input if message.role == "tool"]
+    assert [(result.content, result.tool_call_id) for result in results] == [
+        ("sunny in Oslo", call.id)
+    ]
+    for trace in (asked, answered):
+        attributes = trace.spans[0].attributes
+        assert trace.spans[0].input[-1].content
+        assert int(str(attributes[genai.INPUT_TOKENS])) > 0
+        assert int(str(attributes[genai.OUTPUT_TOKENS])) > 0
+
+
+async def _kept(store: Path, project: str, count: int) -> list[Trace]:
+    """The traces of a project, oldest first, once there are so many."""
+    async with asyncio.timeout(10):
+        while True:
+            with open_store(store) as opened:
+                found = list(Traces(opened).all(project))
+            if len(found) >= count:
+                return sorted(found, key=lambda trace: trace.spans[0].start_ns)
+            await asyncio.sleep(0.05)
+
+
+async def tools_equal(framework: Framework, stub: Stub, served: Served) -> list[dict[str, Any]]:
+    """The tools that reach a model from their agent, asserted to be those that ours sends."""
+    async for _ in served.app.model("concierge").run([_question()]):  # type: ignore[attr-defined]
+        pass
+    ours = stub.tools()
+    stub.fresh()
+    model = framework.bridge.model("stub", stub.url, api_key="sk-stub")
+    agent = framework.agent(model, framework.bridge.tools(served.app.tools("desk")))
+    assert await framework.ask(agent, desk.QUESTION, streamed=False) == ANSWER
+    assert stub.tools() == ours
+    return ours
+
+
+async def as_ours(framework: Framework, app_file: Path, module: str, stub: Stub) -> None:
+    """Named in an app file, their agent streams, tells its calls, counts, and leaves spans."""
+    _name(framework, app_file, module)
+    async with open_app(app_file) as app:
+        agent = app.model("theirs")
+        with app.recorder.trace("theirs", "theirs") as root:
+            events = [
+                event
+                async for event in agent.run([*desk.EARLIER, _question()])  # type: ignore[attr-defined]
+            ]
+        app.recorder.flush()
+        trace = app.traces.get(root.trace_id or "")
+    finished = events[-1]
+    assert isinstance(finished, Finished)
+    assert finished.answer.content == ANSWER
+    assert (finished.usage.prompt_tokens, finished.usage.output_tokens) == (2 * PROMPT, 2 * OUTPUT)
+    assert finished.steps == 2
+    told = [event for event in events if isinstance(event, Called | Returned)]
+    assert [type(event) for event in told] == [Called, Returned]
+    assert json.loads(told[0].call.arguments)["city"] == "Oslo"
+    assert told[1].text == "sunny in Oslo"
+    assert told[1].call == told[0].call
+    pieces = [event.text for event in events if isinstance(event, Text)]
+    assert "".join(pieces).endswith(ANSWER)
+    assert len(pieces) > 3
+    assert desk.CALLS == ["Oslo"]
+    spans = [(span.kind, span.name) for span in trace.spans]
+    assert spans.count(("tool", "weather")) == 1
+    assert [kind for kind, _ in spans].count("model") == 2
+    handed_over(stub)
+
+
+def handed_over(stub: Stub) -> None:
+    """The earlier turns reached the model as they were, before the question."""
+    turns = stub.asked[0].body["messages"]
+    assert turns[-1]["content"] == desk.QUESTION
+    said = [(t["role"], t.get("content")) for t in turns if t["role"] != "system"]
+    assert ("user", "And in Rome?") in said
+    assert ("tool", "rain in Rome") in said
+    assert ("assistant", "It rains.") in said
+    called = [t["tool_calls"][0] for t in turns if t.get("tool_calls")]
+    assert [call["function"]["name"] for call in called] == ["weather"]
+    assert [t["tool_call_id"] for t in turns if t["role"] == "tool"] == [called[0]["id"]]
+    assert "Be brief." in "\n".join(str(t["content"]) for t in turns if t["role"] == "system")
+
+
+async def read_back(framework: Framework, app_file: Path, module: str) -> None:
+    """Their work is one step: a run that goes on later reads it back and does it once."""
+    _name(framework, app_file, module)
+    with app_file.open("a", encoding="utf-8") as file:
+        file.write(_WAITING)
+    with acting_for(Caller(run="run-1")):
+        async with open_app(app_file) as app:
+            events = [e async for e in app.model("asking").run([_question()])]  # type: ignore[attr-defined]
+    waiting = events[-1]
+    assert isinstance(waiting, Finished)
+    assert waiting.why == "waiting"
+    assert desk.CALLS == ["Oslo"]
+    done = await asyncio.to_thread(answer, app_file, waiting.run or "", "yes")
+    assert done.state == "done"
+    assert ANSWER in done.answer
+    assert desk.CALLS == ["Oslo"]
+
+
+_WAITING = """
+  person: {kind: human, question: Was that right?}
+  asking:
+    kind: graph
+    nodes: {first: {agent: theirs}, person: {agent: person}}
+    edges: [{to: first}, {from: first, to: person}]
+    answer: first
+"""
+
+
+async def ours_as_theirs(framework: Framework, served: Served, stub: Stub) -> None:
+    """Our tool and our model at work in their agent, our agent as their tool and their model."""
+    bridge, app = framework.bridge, served.app
+    model = bridge.model("general", served.url)
+    agent = framework.agent(model, bridge.tools(app.tools("desk")))
+    for streamed in (False, True):
+        assert await framework.ask(agent, desk.QUESTION, streamed=streamed) == ANSWER
+    assert desk.CALLS == ["Oslo", "Oslo"]
+    stub.fresh()
+    stub.arguments["concierge"] = {"task": "Oslo?"}
+    agent = framework.agent(model, bridge.tools(app.tools("concierge")))
+    assert await framework.ask(agent, desk.QUESTION, streamed=False) == ANSWER
+    agent = framework.agent(bridge.model("concierge", served.url), [])
+    assert await framework.ask(agent, desk.QUESTION, streamed=True) == ANSWER
+    assert desk.CALLS == ["Oslo"] * 4
+    app.recorder.flush()
+    assert app.traces.count("weather") == 2  # What was called by others has traces of its own.
+
+
+def _question() -> Message:
+    return Message(role="user", content=desk.QUESTION)
+
+
+def _name(framework: Framework, app_file: Path, module: str) -> None:
+    with app_file.open("a", encoding="utf-8") as file:
+        file.write(f'  theirs: {{kind: {framework.kind}, object: "{module}:made"}}\n')
