@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 from kickwheel.core.errors import ModelError
 from kickwheel.models.chat import (
@@ -21,6 +21,8 @@ from kickwheel.models.chat import (
     Usage,
 )
 from kickwheel.records import Message, ToolCall
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +136,15 @@ class Agent(Protocol):
 Tell = Callable[[Event], None]
 
 
-async def as_it_happens(work: Callable[[Tell], Coroutine[Any, Any, None]]) -> AsyncGenerator[Event]:
+async def as_it_happens(
+    work: Callable[[Callable[[T], None]], Coroutine[Any, Any, None]],
+) -> AsyncGenerator[T]:
     """The events that `work` tells, each as soon as it is told; its exception comes last.
 
     The work runs in a task of its own, so that its deadlines and spans stay inside it whoever reads
     here, and however slowly. Reading no further ends it.
     """
-    events: asyncio.Queue[Event | None] = asyncio.Queue()
+    events: asyncio.Queue[T | None] = asyncio.Queue()
     task = asyncio.create_task(work(events.put_nowait))
     task.add_done_callback(lambda _: events.put_nowait(None))
     try:

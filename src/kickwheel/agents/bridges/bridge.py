@@ -225,6 +225,14 @@ async def told(ours: Offered, arguments: Mapping[str, Any] | str) -> str:
         return f"error: {error}"
 
 
+def spoken(messages: Sequence[Message]) -> str:
+    """The question, for frameworks that take a text: of a longer conversation all that was said."""
+    said = [message for message in messages if message.content and message.role != "tool"]
+    if len(said) == 1:
+        return said[0].content or ""
+    return "\n\n".join(f"{message.role}: {message.content}" for message in said)
+
+
 @contextmanager
 def needs(install: str) -> Iterator[None]:
     """Around imports of a framework: names the remedy where it is not installed.

@@ -1,0 +1,134 @@
+"""`kind: semantic_kernel`: agents and functions of Semantic Kernel.
+
+Its functions stand in plugins, so that a model sees them as `plugin-name`.
+"""
+
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+from kickwheel.agents.bridges.bridge import KEY, TheirAgent, TheirTools, needs, told
+from kickwheel.agents.bridges.heard import Told, called, returned, used
+from kickwheel.agents.events import Text, as_it_happens
+from kickwheel.agents.offered import Offered
+from kickwheel.agents.tools import Tool
+from kickwheel.records import Message
+
+INSTALL = "semantic-kernel"
+PLUGIN = "kickwheel"
+"""The plugin that our tools stand in."""
+
+
+def tools(offered: Iterable[Offered]) -> list[Any]:
+    """Our tools as a plugin of Semantic Kernel: `plugins=tools(…)`."""
+    with needs(INSTALL):
+        from semantic_kernel.functions import (
+            KernelFunctionFromMethod,
+            KernelParameterMetadata,
+            KernelPlugin,
+            kernel_function,
+        )
+
+    def function(ours: Offered) -> Any:
+        async def call(**arguments: Any) -> str:
+            return await told(ours, arguments)
+
+        name, about = ours.spec.name, ours.spec.description
+        required = ours.spec.parameters.get("required", ())
+        parameters = [
+            KernelParameterMetadata(name=key, is_required=key in required, schema_data=dict(schema))
+            for key, schema in ours.spec.parameters.get("properties", {}).items()
+        ]
+        method = kernel_function(call, name, about)
+        return KernelFunctionFromMethod(method, plugin_name=PLUGIN, parameters=parameters)
+
+    return [KernelPlugin(name=PLUGIN, functions=[function(ours) for ours in offered])]
+
+
+def model(name: str, base_url: str, *, api_key: str = KEY) -> Any:
+    """A model or agent that we serve, as a service of Semantic Kernel."""
+    with needs(INSTALL):
+        from openai import AsyncOpenAI
+        from semantic_kernel.connectors.ai.open_ai import OpenAIChatCompletion
+    client = AsyncOpenAI(base_url=base_url, api_key=api_key)
+    return OpenAIChatCompletion(ai_model_id=name, async_client=client)
+
+
+class SemanticKernelAgent(TheirAgent):
+    """A chat completion agent of Semantic Kernel."""
+
+    install = INSTALL
+
+    def events(self, theirs: Any, messages: Sequence[Message]) -> AsyncGenerator[Told]:
+        """What the agent does."""
+        return as_it_happens(partial(_work, theirs, messages))
+
+
+async def _work(theirs: Any, messages: Sequence[Message], tell: Callable[[Told], None]) -> None:
+    from semantic_kernel.agents import ChatHistoryAgentThread
+    from semantic_kernel.contents import ChatHistory, FunctionResultContent
+
+    async def calling(context: Any, next: Any) -> None:
+        call = context.function_call_content
+        tell(called(call.id, call.name, call.arguments or "{}"))
+        await next(context)
+
+    async def heard(message: Any) -> None:
+        for item in message.items:
+            if isinstance(item, FunctionResultContent):
+                tell(returned(item.id, str(item.result)))
+
+    kernel = theirs.kernel.clone()
+    kernel.add_filter("auto_function_invocation", calling)
+    thread = ChatHistoryAgentThread(ChatHistory(messages=[_content(one) for one in messages]))
+    stream = theirs.invoke_stream(thread=thread, kernel=kernel, on_intermediate_message=heard)
+    async for piece in stream:
+        if piece.content.content:
+            tell(Text(piece.content.content))
+        if count := piece.content.metadata.get("usage"):
+            name = piece.content.ai_model_id or ""
+            tell(used(count.prompt_tokens, count.completion_tokens, None, name))
+
+
+def _content(message: Message) -> Any:
+    """A message as Semantic Kernel has it."""
+    from semantic_kernel.contents import (
+        ChatMessageContent,
+        FunctionCallContent,
+        FunctionResultContent,
+        TextContent,
+    )
+
+    said = message.content or ""
+    if message.role == "tool":
+        result = FunctionResultContent(id=message.tool_call_id, result=said)
+        return ChatMessageContent("tool", items=[result])
+    items: list[Any] = [
+        FunctionCallContent(id=call.id, name=call.name, arguments=call.arguments)
+        for call in message.tool_calls
+    ]
+    return ChatMessageContent(message.role, items=[TextContent(text=said), *items])
+
+
+class SemanticKernelTools(TheirTools):
+    """Functions of Semantic Kernel."""
+
+    install = INSTALL
+
+    def called(self, theirs: Any) -> Tool:
+        """A function of a kernel, or one that is decorated as such, as ours."""
+        from semantic_kernel import Kernel
+        from semantic_kernel.connectors.ai.function_calling_utils import (
+            kernel_function_metadata_to_function_call_format as shape,
+        )
+        from semantic_kernel.functions import KernelFunction, KernelFunctionFromMethod
+
+        known = isinstance(theirs, KernelFunction)
+        function = theirs if known else KernelFunctionFromMethod(theirs)
+        told = shape(function.metadata)["function"]
+
+        async def call(arguments: dict[str, Any]) -> Any:
+            result = await function.invoke(Kernel(), **arguments)
+            return None if result is None else result.value
+
+        return self.tool(told["name"], told["description"], told["parameters"], call)
