@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from kickwheel.core.config import Document, key_from
 from kickwheel.core.errors import DataError, Mistake, UsageError
 from kickwheel.core.plugins import nearest
+from kickwheel.models.caller import NOBODY, Caller
 from kickwheel.trace import chatlog
 
 
@@ -24,13 +25,36 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
+class Holder(Section):
+    """Who has an API key of their own."""
+
+    key: SecretStr
+    """The key: write `${NAME}` for the value of a variable, or `sha256:` and its digest."""
+    user: str
+    """Who they are: budgets, memory, runs and responses are kept apart by it."""
+    tenant: str = ""
+    """Whose data they may see and share; empty where there is only one."""
+    token: SecretStr | None = None
+    """What tools that act in the caller's name (`auth: caller`, `as_caller`) show for them."""
+
+
 class Auth(Section):
-    """Who may call: everybody with the key."""
+    """Who may call: everybody with a key."""
 
     kind: Literal["key"] = "key"
     key: SecretStr | None = None
     """The API key: write `${NAME}` for the value of a variable, not the key itself; by default
     `${KICKWHEEL_API_KEY}`."""
+    keys: tuple[Holder, ...] = ()
+    """Further keys, each somebody's own."""
+
+
+class A2a(Section):
+    """How agents answer other agents over A2A."""
+
+    push_to: tuple[str, ...] = ()
+    """Hosts to which notifications may go although they are of this machine or a private network;
+    those that anybody can reach need not stand here."""
 
 
 class Serve(Section):
@@ -41,26 +65,40 @@ class Serve(Section):
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     """Port to listen on; 0 takes a free one."""
     auth: Auth = Auth()
+    a2a: A2a = A2a()
     record: str | None = None
     """The entry of `models`, of kind `openai`, whose server gets what programs ask at
     `/t/<project>/v1`; what passes becomes traces of the project."""
 
-    def key(self) -> str | None:
-        """The key that callers must show; `None` where there is none.
+    def keys(self) -> dict[str, Caller]:
+        """The keys of which callers must show one, and who shows it; none where all may come in.
 
         Raises:
-            UsageError: the variable that it is to come from is not set.
+            UsageError: a variable that one is to come from is not set, or two are the same.
         """
+        found: dict[str, Caller] = {}
         if self.auth.key is not None:
-            written = self.auth.key.get_secret_value()
-            key = key_from(written)
-            if key is None:
-                raise UsageError(
-                    f"serve.auth.key: {written or 'it'} is empty or not set. Set that variable to "
-                    "a long random text, or leave the key out."
-                )
-            return key
-        return os.environ.get("KICKWHEEL_API_KEY") or None
+            found[_secret(self.auth.key, "serve.auth.key")] = NOBODY
+        elif key := os.environ.get("KICKWHEEL_API_KEY"):
+            found[key] = NOBODY
+        for position, holder in enumerate(self.auth.keys):
+            place = f"serve.auth.keys[{position}]"
+            key = _secret(holder.key, f"{place}.key")
+            if key in found:
+                raise UsageError(f"{place}.key: somebody else has this key already")
+            token = holder.token and SecretStr(_secret(holder.token, f"{place}.token"))
+            found[key] = Caller(user=holder.user, tenant=holder.tenant, token=token)
+        return found
+
+
+def _secret(written: SecretStr, place: str) -> str:
+    value = key_from(written.get_secret_value())
+    if value is None:
+        raise UsageError(
+            f"{place}: {written.get_secret_value() or 'it'} is empty or not set. Set that variable "
+            "to a long random text, or leave the key out."
+        )
+    return value
 
 
 class Curate(Section):

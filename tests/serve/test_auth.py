@@ -1,4 +1,5 @@
 import hashlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx2
@@ -7,6 +8,8 @@ import pytest
 
 from kickwheel.app import check_app
 from kickwheel.core.errors import UsageError
+from kickwheel.models.caller import NOBODY, Caller, caller
+from kickwheel.models.chat import ChatRequest, Delta, Done, TextDelta, Usage
 from kickwheel.serve.auth import Keys, is_loopback
 from tests.serve.conftest import Rooms, Served, running
 
@@ -113,13 +116,62 @@ def test_a_key_of_the_app_file_comes_from_the_variable_that_it_names(
     file.write_text("serve: {auth: {key: '${DOOR_KEY}'}}\n")
     serve = check_app(file).config.serve
     monkeypatch.setenv("DOOR_KEY", "a long random text")
-    assert serve.key() == "a long random text"
+    assert list(serve.keys()) == ["a long random text"]
     for unset in (
         lambda: monkeypatch.setenv("DOOR_KEY", ""),
         lambda: monkeypatch.delenv("DOOR_KEY"),
     ):
         unset()
         with pytest.raises(UsageError, match=r"serve\.auth\.key: \$\{DOOR_KEY\} is empty or not"):
-            serve.key()
+            serve.keys()
     file.write_text("serve: {auth: {key: 'written here'}}\n")
-    assert check_app(file).config.serve.key() == "written here"
+    assert check_app(file).config.serve.keys() == {"written here": NOBODY}
+
+
+def test_each_holder_of_a_key_is_known_to_what_works_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANN_KEY", "ann's own key")
+    monkeypatch.setenv("ANN_TOKEN", "ann's token of the clinic")
+    monkeypatch.delenv("KICKWHEEL_API_KEY", raising=False)
+    file = tmp_path / "app.yml"
+    file.write_text(
+        "serve:\n  auth:\n    key: everybody else's\n    keys:\n"
+        "      - {key: '${ANN_KEY}', user: ann, tenant: clinic, token: '${ANN_TOKEN}'}\n"
+        f"      - {{key: 'sha256:{hashlib.sha256(b'bobs').hexdigest()}', user: bob}}\n"
+    )
+    seen: list[Caller] = []
+
+    class Asks:
+        name = "asks"
+
+        async def stream(self, request: ChatRequest) -> AsyncIterator[Delta]:
+            seen.append(caller())
+            yield TextDelta("hello")
+            yield Done("stop", Usage())
+
+    rooms = Rooms()
+    rooms.live["asks"] = Asks()
+    with running(tmp_path, rooms, keys=check_app(file).config.serve.keys()) as served:
+        for key in ("ann's own key", "bobs", "everybody else's"):
+            client = served.client(api_key=key)
+            client.chat.completions.create(
+                model="asks", messages=[{"role": "user", "content": "Who am I?"}]
+            )
+        with pytest.raises(openai.AuthenticationError):
+            served.client(api_key="ann").models.list()
+    ann, bob, other = seen
+    assert (ann.user, ann.tenant) == ("ann", "clinic")
+    assert ann.token is not None
+    assert ann.token.get_secret_value() == "ann's token of the clinic"
+    assert (bob.user, bob.tenant, bob.token) == ("bob", "", None)
+    assert other.user.startswith("key-")
+
+
+def test_two_cannot_have_one_key(tmp_path: Path) -> None:
+    file = tmp_path / "app.yml"
+    file.write_text(
+        "serve: {auth: {keys: [{key: same, user: ann}, {key: same, user: bob}]}}\n",
+    )
+    with pytest.raises(UsageError, match=r"keys\[1\]\.key: somebody else has this key already"):
+        check_app(file).config.serve.keys()

@@ -53,8 +53,8 @@ def command(
 ) -> None:
     """Answer over the OpenAI protocol with the agents and models of APP, or of a snapshot.
 
-    With KICKWHEEL_API_KEY set (or serve.auth.key in the file) every route but health wants that
-    key; without one only this machine is answered.
+    With KICKWHEEL_API_KEY set (or serve.auth in the file) every route but health wants a key;
+    without one only this machine is answered.
     """
     from kickwheel.app import check_app, no_app, open_app, resumed
     from kickwheel.serve.auth import Keys, check_host
@@ -69,9 +69,9 @@ def command(
         plan = no_app(Path())
     else:
         plan = check_app(an_app(context, app))
-    key, loop = plan.config.serve.key(), plan.config.flywheel
-    upstream = _upstream(record, plan, keyed=key is not None)
-    said = "every route but health wants the API key" if key else "no key: this machine only"
+    keys, loop = plan.config.serve.keys(), plan.config.flywheel
+    upstream = _upstream(record, plan, keyed=bool(keys))
+    said = "every route but health wants an API key" if keys else "no key: this machine only"
 
     def tell(url: str) -> None:
         # What the start has made stays until the end: never looked at again.
@@ -87,7 +87,7 @@ def command(
         again = [sys.executable, "-m", "kickwheel", "serve", "--host", where, "--shared"]
         again += [] if app is None else [str(app)]
         again += [] if record is None else [f"--record={record}"]
-        check_host(where, Keys([key] if key else []))
+        check_host(where, Keys(keys))
         serve_in_processes(again, workers, where, at, click.echo)
         return
 
@@ -99,7 +99,7 @@ def command(
             recorded = None
             if upstream is not None:
                 recorded = await stack.enter_async_context(
-                    passing(upstream, live.recorder, keyed=key is not None)
+                    passing(upstream, live.recorder, keyed=bool(keys))
                 )
             options = loop.tune.model_dump(exclude_none=True) if loop else {}
             given = {"store": str(plan.store), "options": options, "database": plan.database}
@@ -109,7 +109,7 @@ def command(
                 live.store,
                 live.traces,
                 live.recorder,
-                keys=[key] if key else [],
+                keys=keys,
                 runner=runner,
                 keeper=live.keeper,
                 doors=routes,

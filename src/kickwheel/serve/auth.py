@@ -1,15 +1,15 @@
 """Who may come in.
 
-With keys, every route but health wants one as `Authorization: Bearer …`; a route is told by
-`scope["path"]`, never by what the client says of its host. Without keys the server listens on
-loopback only, and takes no request that a web page elsewhere may have sent.
+With keys, every route but health wants one as `Authorization: Bearer …`, which says who asks; a
+route is told by `scope["path"]`, never by what the client says of its host. Without keys the server
+listens on loopback only, and takes no request that a web page elsewhere may have sent.
 """
 
 import hashlib
-import hmac
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +18,8 @@ from kickwheel.models.caller import NOBODY, Caller
 from kickwheel.serve.errors import Refused
 
 OPEN = frozenset({"/v1/health/live", "/v1/health/ready"})
+_CARD = re.compile(r"(/a2a/[^/]+)?/\.well-known/agent-card\.json")
+"""Tells other agents how to ask ours, and which key they need for that."""
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 
@@ -25,16 +27,23 @@ _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 class Keys:
     """API keys, of which only the digests are held."""
 
-    def __init__(self, keys: Iterable[str] = ()) -> None:
-        """Takes keys as they are, or as `sha256:` and 64 hex digits.
+    def __init__(self, keys: Iterable[str] | Mapping[str, Caller] = ()) -> None:
+        """Takes keys as they are, or as `sha256:` and 64 hex digits, with who shows them.
+
+        Who has a key that is nobody's own is known by the beginning of its digest.
 
         Raises:
             UsageError: a key is empty.
         """
-        self._digests = [_digest(key) for key in keys]
+        named = keys if isinstance(keys, Mapping) else dict.fromkeys(keys, NOBODY)
+        self._holders: dict[bytes, Caller] = {}
+        for key, holder in named.items():
+            digest = _digest(key)
+            known = holder if holder.user else Caller(user=f"key-{digest.hex()[:12]}")
+            self._holders[digest] = known
 
     def __bool__(self) -> bool:
-        return bool(self._digests)
+        return bool(self._holders)
 
     def admit(self, scope: Any) -> Caller:
         """Who asks, if the request may come in.
@@ -45,16 +54,16 @@ class Keys:
         if scope["path"] in OPEN:
             return NOBODY
         headers = dict(scope["headers"])
-        user = ""
-        if self._digests:
-            user = self._check(headers.get(b"authorization", b""))
+        who = NOBODY
+        if self._holders:
+            who = self._check(headers.get(b"authorization", b""))
         else:
             _check_origin(headers)
         key = headers.get(b"idempotency-key", b"").decode("latin-1").strip()
-        return Caller(user=user, key=key) if user or key else NOBODY
+        return replace(who, key=key) if key else who
 
-    def _check(self, header: bytes) -> str:
-        """The name of whoever has this key: the beginning of its digest."""
+    def _check(self, header: bytes) -> Caller:
+        """Whose key this is."""
         scheme, _, key = header.partition(b" ")
         if scheme.lower() != b"bearer" or not key.strip():
             raise Refused(
@@ -62,11 +71,11 @@ class Keys:
                 "This server wants an API key: send it as «Authorization: Bearer KEY».",
                 code="missing_api_key",
             )
-        found = hashlib.sha256(key.strip()).digest()
-        # Every digest is looked at, so that time tells nothing of which is near.
-        if not sum(hmac.compare_digest(found, digest) for digest in self._digests):
+        # Looked up by its digest, whose beginning nobody can choose: time tells nothing of others.
+        found = self._holders.get(hashlib.sha256(key.strip()).digest())
+        if found is None:
             raise Refused(401, "This API key is not known here.", code="invalid_api_key")
-        return f"key-{found.hex()[:12]}"
+        return found
 
 
 def check_host(host: str, keys: Keys) -> None:

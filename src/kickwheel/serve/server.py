@@ -13,7 +13,7 @@ import errno
 import signal
 import socket
 import threading
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping
 from typing import Any
 
 import uvicorn
@@ -27,7 +27,7 @@ from kickwheel.agents.keeper import Keeper
 from kickwheel.core.errors import KickwheelError, UsageError
 from kickwheel.core.identity import fresh
 from kickwheel.core.store import Store
-from kickwheel.models.caller import acting_for
+from kickwheel.models.caller import Caller, acting_for
 from kickwheel.serve.auth import Keys, check_host
 from kickwheel.serve.contracts import contract_routes
 from kickwheel.serve.errors import Refused, refusal
@@ -63,7 +63,7 @@ class Front:
         traces: Traces,
         recorder: Recorder,
         *,
-        keys: Iterable[str] = (),
+        keys: Iterable[str] | Mapping[str, Caller] = (),
         runner: Runner | None = None,
         keeper: Keeper | None = None,
         doors: Iterable[BaseRoute] = (),
@@ -73,7 +73,8 @@ class Front:
     ) -> None:
         """
         Args:
-            keys: API keys, of which one must be shown; as they are, or `sha256:` and the digest.
+            keys: API keys, of which one must be shown, and who shows it; as they are, or `sha256:`
+                and the digest.
             runner: what does fine-tuning jobs; without one they fail with a clear error.
             keeper: keeps the runs of the house's agents; without one there are no /v1/runs.
             doors: routes of what else is answered (`serve.doors`).

@@ -35,13 +35,12 @@ async def serving(app: App | Path | str, *, port: int = 0) -> AsyncGenerator[str
             app = await stack.enter_async_context(open_app(check_app(Path(app))))
         house = await stack.enter_async_context(opened(app))
         routes = await stack.enter_async_context(doors(app, house))
-        key = app.plan.config.serve.key()
         front = Front(
             house,
             app.store,
             app.traces,
             app.recorder,
-            keys=[key] if key else [],
+            keys=app.plan.config.serve.keys(),
             keeper=app.keeper,
             doors=routes,
         )
