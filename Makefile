@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup setup-demo fix check test test-fast demo docs bench
+.PHONY: help setup setup-demo fix check test test-fast test-bridges demo docs bench
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/bin/python:
 	@command -v git >/dev/null || { echo "git is missing: install it (Debian: apt-get install git)"; exit 1; }
@@ -63,6 +63,18 @@ test: setup ## run all tests
 
 test-fast: setup ## run the tests that need no model
 	$(BIN)/pytest -m "not slow" -q
+
+# Frameworks do not agree on their dependencies, so those of one age share an environment. Nothing
+# else of ours is in it: a bridge needs kickwheel alone.
+BRIDGES := .venv-bridges
+$(BRIDGES)/%/.installed: tests/bridges/%.txt pyproject.toml | $(VENV)/bin/python
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install -q --no-compile -e . -r $<
+	@touch $@
+
+test-bridges: $(BRIDGES)/new/.installed $(BRIDGES)/old/.installed ## run the tests against other frameworks
+	$(BRIDGES)/new/bin/pytest --confcutdir=tests/bridges tests/bridges/new
+	$(BRIDGES)/old/bin/pytest --confcutdir=tests/bridges tests/bridges/old
 
 demo: setup-demo ## turn the flywheel once on the concierge blueprint
 	$(BIN)/kickwheel turn blueprints/concierge $(if $(FULL),--full)

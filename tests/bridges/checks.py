@@ -5,16 +5,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-from kickwheel import answer, open_app
-from kickwheel.agents.caller import Caller, acting_for
-from kickwheel.agents.events import Called, Event, Finished, Returned, Text
-from kickwheel.core.store import open_store
-from kickwheel.records import Message, Trace, genai
-from kickwheel.trace.store import Traces
 from tests.bridges import desk
 from tests.bridges.conftest import Recording, Served
 from tests.bridges.desk import Framework
 from tests.bridges.stub import ANSWER, OUTPUT, PROMPT, Stub
+
+from kickwheel import answer, open_app
+from kickwheel.agents.caller import Caller, acting_for
+from kickwheel.agents.events import Called, Finished, Returned, Text
+from kickwheel.core.store import open_store
+from kickwheel.records import Message, Trace, genai
+from kickwheel.trace.store import Traces
 
 
 async def recorded(framework: Framework, recording: Recording, *, streamed: bool) -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-
-from kickwheel import App, open_app, serving
 from tests.bridges import desk, table
 from tests.bridges.stub import Stub, stub_server
+
+from kickwheel import App, open_app, serving
 
 APP = """
 models:

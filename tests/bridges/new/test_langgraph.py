@@ -7,11 +7,11 @@ import pytest
 from langchain.agents import create_agent
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
-
-from kickwheel.agents.bridges import langchain
 from tests.bridges import checks, desk
 from tests.bridges.conftest import Recording, Served
 from tests.bridges.stub import Stub
+
+from kickwheel.agents.bridges import langchain
 
 
 class LangGraph:

@@ -1,0 +1,71 @@
+"""Agents of Microsoft's Agent Framework."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agent_framework import Agent, tool
+from agent_framework.openai import OpenAIChatCompletionClient
+from tests.bridges import checks, desk
+from tests.bridges.conftest import Recording, Served
+from tests.bridges.stub import Stub
+
+from kickwheel.agents.bridges import agent_framework
+
+
+class AgentFramework:
+    name = "MS Agent Framework"
+    packages = ("agent-framework-core", "agent-framework-openai")
+    kind = "agent_framework"
+    bridge = agent_framework
+
+    def model(self, url: str) -> Any:
+        return OpenAIChatCompletionClient("stub", base_url=url, api_key="sk-stub")
+
+    def tool(self) -> Any:
+        return tool(desk.weather)
+
+    def agent(self, model: Any, tools: list[Any]) -> Any:
+        return Agent(model, name="desk", tools=tools)
+
+    async def ask(self, agent: Any, question: str, *, streamed: bool) -> str:
+        if not streamed:
+            return str((await agent.run(question)).text)
+        return "".join([update.text async for update in agent.run(question, stream=True)])
+
+
+FRAMEWORK = AgentFramework()
+
+
+def made() -> Any:
+    return FRAMEWORK.agent(FRAMEWORK.model(desk.stub_url()), [FRAMEWORK.tool()])
+
+
+@pytest.mark.shows("recorded")
+async def test_its_traffic_is_recorded(stub: Stub, recording: Recording) -> None:
+    await checks.recorded(FRAMEWORK, recording, streamed=False)
+
+
+@pytest.mark.shows("recorded", "streamed")
+async def test_its_streams_are_recorded(stub: Stub, recording: Recording) -> None:
+    await checks.recorded(FRAMEWORK, recording, streamed=True)
+
+
+@pytest.mark.shows("tools equal")
+async def test_our_tools_reach_the_model_as_from_our_agent(stub: Stub, served: Served) -> None:
+    await checks.tools_equal(FRAMEWORK, stub, served)
+
+
+@pytest.mark.shows("as ours", "streamed")
+async def test_an_agent_is_an_agent_of_ours(stub: Stub, app_file: Path) -> None:
+    await checks.as_ours(FRAMEWORK, app_file, __name__, stub)
+
+
+@pytest.mark.shows("as ours")
+async def test_an_agent_is_done_once_whenever_its_run_goes_on(stub: Stub, app_file: Path) -> None:
+    await checks.read_back(FRAMEWORK, app_file, __name__)
+
+
+@pytest.mark.shows("ours as theirs")
+async def test_what_is_ours_works_in_an_agent_of_the_framework(stub: Stub, served: Served) -> None:
+    await checks.ours_as_theirs(FRAMEWORK, served, stub)

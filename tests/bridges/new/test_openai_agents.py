@@ -1,0 +1,77 @@
+"""Agents of the OpenAI Agents SDK."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openai import AsyncOpenAI
+from tests.bridges import checks, desk
+from tests.bridges.conftest import Recording, Served
+from tests.bridges.stub import Stub
+
+from agents import Agent, OpenAIChatCompletionsModel, RunConfig, Runner, function_tool
+from kickwheel.agents.bridges import openai_agents
+
+QUIET = RunConfig(tracing_disabled=True)
+
+
+class OpenAiAgents:
+    name = "OpenAI Agents"
+    packages = ("openai-agents",)
+    kind = "openai_agents"
+    bridge = openai_agents
+
+    def model(self, url: str) -> Any:
+        return OpenAIChatCompletionsModel("stub", AsyncOpenAI(base_url=url, api_key="sk-stub"))
+
+    def tool(self) -> Any:
+        return function_tool(desk.weather, strict_mode=False)
+
+    def agent(self, model: Any, tools: list[Any]) -> Any:
+        return Agent(name="desk", model=model, tools=tools)
+
+    async def ask(self, agent: Any, question: str, *, streamed: bool) -> str:
+        if not streamed:
+            return str((await Runner.run(agent, question, run_config=QUIET)).final_output)
+        run, said = Runner.run_streamed(agent, question, run_config=QUIET), ""
+        async for event in run.stream_events():
+            if getattr(event, "data", None) and event.data.type == "response.output_text.delta":
+                said += event.data.delta
+        return said
+
+
+FRAMEWORK = OpenAiAgents()
+
+
+def made() -> Any:
+    return FRAMEWORK.agent(FRAMEWORK.model(desk.stub_url()), [FRAMEWORK.tool()])
+
+
+@pytest.mark.shows("recorded")
+async def test_its_traffic_is_recorded(stub: Stub, recording: Recording) -> None:
+    await checks.recorded(FRAMEWORK, recording, streamed=False)
+
+
+@pytest.mark.shows("recorded", "streamed")
+async def test_its_streams_are_recorded(stub: Stub, recording: Recording) -> None:
+    await checks.recorded(FRAMEWORK, recording, streamed=True)
+
+
+@pytest.mark.shows("tools equal")
+async def test_our_tools_reach_the_model_as_from_our_agent(stub: Stub, served: Served) -> None:
+    await checks.tools_equal(FRAMEWORK, stub, served)
+
+
+@pytest.mark.shows("as ours", "streamed")
+async def test_an_agent_is_an_agent_of_ours(stub: Stub, app_file: Path) -> None:
+    await checks.as_ours(FRAMEWORK, app_file, __name__, stub)
+
+
+@pytest.mark.shows("as ours")
+async def test_an_agent_is_done_once_whenever_its_run_goes_on(stub: Stub, app_file: Path) -> None:
+    await checks.read_back(FRAMEWORK, app_file, __name__)
+
+
+@pytest.mark.shows("ours as theirs")
+async def test_what_is_ours_works_in_an_agent_of_the_sdk(stub: Stub, served: Served) -> None:
+    await checks.ours_as_theirs(FRAMEWORK, served, stub)
