@@ -2,10 +2,17 @@
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from kickwheel.cli.show import app_argument, json_option, show_json, table
+
+if TYPE_CHECKING:
+    from kickwheel.app import Standing
+
+QUIET_S = 60.0
+"""After so long without a step, a run that goes on may have been left."""
 
 
 @click.command()
@@ -26,11 +33,18 @@ def command(app: Path, limit: int, as_json: bool) -> None:
             run.agent,
             run.state,
             f"{time.time() - run.updated:.0f} s ago",
-            "; ".join(q.text for q in run.questions) or run.error or run.answer,
+            "; ".join(q.text for q in run.questions) or run.error or run.answer or _quiet(run),
         )
         for run in found
     ]
     click.echo(table([(*r[:4], " ".join(r[4].split())[:60]) for r in rows], _HEADER))
+
+
+def _quiet(run: "Standing") -> str:
+    """What to do about a run in which nothing happens, should its program be gone."""
+    if run.state != "running" or time.time() - run.updated < QUIET_S:
+        return ""
+    return "no step for a while. Is its program gone? kickwheel resume"
 
 
 _HEADER = ("run", "agent", "state", "last step", "")
