@@ -1,13 +1,17 @@
 """Curation as a step of an app: which dataset it goes on from."""
 
+import asyncio
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 from kickwheel import curate, import_, init
+from kickwheel.agents.ask import ask
 from kickwheel.core.store import open_store
 from kickwheel.flywheel.curate import load, save
-from kickwheel.records import Dataset
+from kickwheel.records import Dataset, Message
+from tests.agents.desk import desk, last
 from tests.support_tickets import tickets, write
 
 
@@ -51,3 +55,49 @@ def test_a_test_question_in_the_agents_instructions_is_found_out(tmp_path: Path)
     second = dataset(app, curate(app))
     assert (first.cleanliness.clean, second.cleanliness.clean) == (True, False)
     assert second.cleanliness.exact == 1
+
+
+NODES = """
+models:
+  general: {kind: openai, model: m, base_url: URL, api_key: k}
+tools:
+  queues: {kind: python, functions: ["queues:send"]}
+agents:
+  sorter: {kind: tool_loop, model: general, tools: [queues], answer: result}
+  desk:
+    kind: graph
+    nodes:
+      short: {model: general, task: "Shorten: {question}"}
+      sort: {agent: sorter, task: "{short}"}
+    edges: [{to: short}, {from: short, to: sort}]
+"""
+GIVEN = """
+  specialist: {kind: local, base: smollm2-135m, adapter: desk/sorter}
+flywheel: {agent: sorter, model: specialist}
+"""
+
+
+async def test_a_graphs_node_can_be_given_to_the_flywheel(tmp_path: Path) -> None:
+    (tmp_path / "queues.py").write_text("def send(queue: str) -> str:\n    return 'sent'\n")
+
+    def model(body: dict[str, Any]) -> Any:
+        if "tools" not in body:
+            return last(body).removeprefix("Shorten: ")
+        return "send", {"queue": "billing" if "invoice" in last(body) else "shipping"}
+
+    async with desk(tmp_path, model, NODES) as (app, _):
+        for ticket in tickets(40):
+            said = await ask(
+                app.model("desk"),
+                [Message(role="user", content=ticket["messages"][1]["content"])],
+                app.recorder,
+            )
+            assert said.answer == "sent"
+    file = tmp_path / "app.yml"
+    models, _, rest = file.read_text().partition("tools:")
+    file.write_text(models.rstrip() + GIVEN + "tools:" + rest)
+    made = dataset(tmp_path, await asyncio.to_thread(curate, tmp_path))
+    assert len(made.examples) > 20
+    for example in made.examples:
+        assert [call.name for call in example.answer.tool_calls] == ["send"]
+        assert "Shorten" not in (example.messages[-1].content or "")
