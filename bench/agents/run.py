@@ -64,11 +64,8 @@ def main() -> None:
             inside(asked, pythons, url, delay)
             asyncio.run(behind_http(asked, pythons, url, delay))
     if asked.soak:
-        with stub(0) as url:
-            row = measured_inside(pythons["ours"], "ours", url, asked.soak, 64, stream=False)
-            print(
-                f"soak: {asked.soak:,} requests, grown by {row['grown_mb']:.1f} MB, load {load()}"
-            )
+        with stub(0) as url, our_server(pythons["ours"], url) as (port, pid):
+            asyncio.run(soaked(port, pid, asked.soak))
 
 
 def machine() -> dict[str, Any]:
@@ -221,6 +218,20 @@ async def measured(
         "p99_ms": 1000 * took[int(len(took) * 0.99)],
         "rss_mb": rss_mb(pid),
     }
+
+
+async def soaked(port: int, pid: int, requests: int) -> None:
+    """One long run of our server, and what its memory grew by after a first fiftieth."""
+    await warm(port)
+    await measured(port, pid, requests // 50, 64, stream=False)
+    begun = rss_mb(pid)
+    for tenth in range(1, 11):
+        row = await measured(port, pid, requests // 10, 64, stream=False)
+        print(
+            f"soak: {tenth * requests // 10:,} requests, {row['rss_mb']:.1f} MB, grown by "
+            f"{row['rss_mb'] - begun:+.1f}, {row['cpu_ms']:.2f} ms CPU each, load {load()}",
+            flush=True,
+        )
 
 
 def cpu_s(pid: int) -> float:
