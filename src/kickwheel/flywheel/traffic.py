@@ -22,15 +22,17 @@ def import_(
     app: Path = Path(),
     *,
     workload: str | None = None,
+    form: str | None = None,
     on_progress: Callable[[float, float, str], None] | None = None,
 ) -> chatlog.Landed:
     """Lands a file of traffic as traces in the app's store.
 
     Args:
-        traffic: OpenAI chat JSONL, the fine-tuning form, or Data Flywheel records.
+        traffic: in any of the forms of `trace.forms`.
         app: the app file, or its folder.
         workload: whose traffic it is, where a line does not say; by default the app's flywheel
-            decides, so that a turn finds it, and without one the file's name.
+            decides, so that a turn finds it, and without one what the file calls it.
+        form: name of the file's form, where it does not tell.
         on_progress: told bytes done, bytes in all, and a note.
     Raises:
         DataError: more than 10 % of the lines are broken; nothing landed.
@@ -39,7 +41,8 @@ def import_(
     loop = plan.config.flywheel
     whose = workload or ((loop.workload or loop.model) if loop is not None else None)
     with open_store(plan.store, plan.database) as store:
-        return chatlog.import_(traffic, Traces(store), workload=whose, on_progress=on_progress)
+        traces = Traces(store)
+        return chatlog.import_(traffic, traces, workload=whose, form=form, on_progress=on_progress)
 
 
 def declared(plan: Plan) -> list[Path]:

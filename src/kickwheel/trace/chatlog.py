@@ -24,16 +24,28 @@ from kickwheel.core.plugins import nearest
 from kickwheel.records import Feedback, Message, Trace
 from kickwheel.trace import jsonl
 from kickwheel.trace.forms import gather
+from kickwheel.trace.forms.atif import Atif
 from kickwheel.trace.forms.chat import Chat
 from kickwheel.trace.forms.chat import read as read
 from kickwheel.trace.forms.form import Form, Piece
 from kickwheel.trace.forms.gather import Broken, Gathered, put_together
 from kickwheel.trace.forms.gather import storable as storable
+from kickwheel.trace.forms.langfuse import Langfuse
+from kickwheel.trace.forms.openinference import OpenInference
+from kickwheel.trace.forms.phoenix import Phoenix
 from kickwheel.trace.forms.rows import Row, rows
+from kickwheel.trace.forms.tensorzero import TensorZero
 from kickwheel.trace.store import Traces
 
-FORMS: tuple[Form, ...] = (Chat(),)
-"""Every form, in the order in which they are tried; what none fits is read as chats."""
+FORMS: tuple[Form, ...] = (
+    Chat(),
+    Atif(),
+    TensorZero(),
+    Phoenix(),
+    OpenInference(),
+    Langfuse(),
+)
+"""Every form, in the order in which they are tried; what none fits is read as the first."""
 BROKEN_SHARE = 0.1
 """Above this share of broken entries nothing lands: the file is of another form."""
 NAMED = 20
@@ -123,10 +135,12 @@ def import_(
     for batch in _batches(_counted(found, workloads)):
         added = traces.add(batch)
         new += added
-        if added < len(batch):
-            said += sum(_add_remarks(traces, one.id, gathered) for one in batch)
+        if added < len(batch) and kind.grouped:
+            said += sum(_say(traces, traces.get(one.id), one.feedback) for one in batch)
     for identity in gathered.elsewhere:
-        said += _add_remarks(traces, identity, gathered)
+        there = traces.get(identity)
+        remarks = [one.feedback for one in gathered.remarks[identity] if one.feedback is not None]
+        said += _say(traces, there, [gather.agreed(one, there.spans) for one in remarks])
     return Landed(
         file=str(file),
         form=kind.name,
@@ -273,15 +287,12 @@ def _batches(traces: Iterator[Trace]) -> Iterator[list[Trace]]:
         yield batch
 
 
-def _add_remarks(traces: Traces, identity: str, gathered: Gathered) -> int:
-    """Adds what is said of a trace that the store has and was not said before; how much that is."""
-    said = [one.feedback for one in gathered.remarks.get(identity, ()) if one.feedback is not None]
-    added = 0
-    for one in said:
-        if not any(_same(one, there) for there in traces.get(identity).feedback):
-            traces.feedback(identity, one)
-            added += 1
-    return added
+def _say(traces: Traces, trace: Trace, feedback: Sequence[Feedback]) -> int:
+    """Adds what was not said of a stored trace before; how much that is."""
+    new = [one for one in feedback if not any(_same(one, there) for there in trace.feedback)]
+    for one in new:
+        traces.feedback(trace.id, one)
+    return len(new)
 
 
 def _same(one: Feedback, there: Feedback) -> bool:

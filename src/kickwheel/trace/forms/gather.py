@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from kickwheel.records import Span, Trace, wire
+from kickwheel.records import Feedback, Message, Span, Trace, wire
 from kickwheel.trace.forms.form import Form, Piece, Remark, sort, span_id, trace_id
 from kickwheel.trace.forms.rows import Row
 
@@ -135,18 +135,19 @@ def put_together(
         if position in gathered.skip:
             continue
         place = row.place(file.name)
+        ended: list[str] = []
         for piece in read(row, form):
             if isinstance(piece, Remark):
                 continue
             if not form.grouped:
                 yield _trace([piece], (), place, workload, file.stem)
                 continue
-            place, pieces = open_.setdefault(piece.trace, (place, []))
-            pieces.append(piece)
-            if gathered.last[piece.trace] == position:
-                remarks = gathered.remarks.get(piece.trace, ())
-                yield _trace(pieces, remarks, place, workload, file.stem)
-                del open_[piece.trace]
+            open_.setdefault(piece.trace, (place, []))[1].append(piece)
+            if gathered.last[piece.trace] == position and piece.trace not in ended:
+                ended.append(piece.trace)
+        for identity in ended:
+            began, pieces = open_.pop(identity)
+            yield _trace(pieces, gathered.remarks.get(identity, ()), began, workload, file.stem)
 
 
 def _whole(piece: Piece) -> Trace:
@@ -163,8 +164,8 @@ def _trace(
 ) -> Trace:
     called = next((piece.called for piece in pieces if piece.called), "")
     said = next((piece.workload for piece in pieces if piece.workload), None)
-    whose = said or workload or called or stem
-    spans = _tree(pieces, called or whose)
+    spans = _tree(pieces, called or workload or stem)
+    agent = spans[0].name if spans[0].kind == "agent" else ""
     noted: dict[str, Any] = {}
     for remark in remarks:
         for name, value in remark.attributes.items():
@@ -174,13 +175,11 @@ def _trace(
     if noted:
         spans[0] = replace(spans[0], attributes={**spans[0].attributes, **noted})
     feedback = [one for piece in pieces for one in piece.feedback]
-    feedback += sorted(
-        (remark.feedback for remark in remarks if remark.feedback is not None),
-        key=lambda one: one.time_ns,
-    )
+    said_later = [remark.feedback for remark in remarks if remark.feedback is not None]
+    feedback += [agreed(one, spans) for one in sorted(said_later, key=lambda one: one.time_ns)]
     return Trace(
         id=pieces[0].trace,
-        workload=whose,
+        workload=said or workload or called or agent or stem,
         source=source,
         spans=tuple(spans),
         feedback=tuple(feedback),
@@ -196,6 +195,9 @@ def _tree(pieces: Sequence[Piece], called: str) -> list[Span]:
         root = _filled(replace(tops[0], parent=None), told)
     else:
         root = told or _above(tops, pieces[0].trace, called)
+        if tops:
+            # What was asked of several models together was none of them.
+            root = replace(root, kind="agent")
         for top in tops:
             spans[top.id] = replace(top, parent=root.id)
     spans.pop(root.id, None)
@@ -210,6 +212,7 @@ def _filled(top: Span, told: Span | None) -> Span:
         top,
         input=top.input or told.input,
         output=top.output or told.output,
+        tools=top.tools or told.tools,
         attributes={**told.attributes, **top.attributes},
     )
 
@@ -224,6 +227,18 @@ def _above(tops: Sequence[Span], trace: str, called: str) -> Span:
         end_ns=max(span.end_ns for span in tops),
         error=next((span.error for span in tops if span.error is not None), None),
     )
+
+
+def agreed(said: Feedback, spans: Sequence[Span]) -> Feedback:
+    """A right answer that is the one given says no more than that it was good."""
+    if said.answer is None or not any(_alike(said.answer, one) for s in spans for one in s.output):
+        return said
+    return replace(said, verdict="good", answer=None)
+
+
+def _alike(one: Message, other: Message) -> bool:
+    calls = [[(call.name, call.arguments) for call in said.tool_calls] for said in (one, other)]
+    return one.content == other.content and calls[0] == calls[1]
 
 
 def _texts(value: object) -> list[str]:

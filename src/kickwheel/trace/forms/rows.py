@@ -239,7 +239,8 @@ def _csv(file: Path) -> Iterator[Row]:
                     continue
                 value, wrong = dict(zip(header, cells, strict=False)), None
                 if len(cells) != len(header):
-                    wrong = f"{len(cells)} cells under {len(header)} columns"
+                    fewer = "; was the file cut?" if len(cells) < len(header) else ""
+                    wrong = f"{len(cells)} cells under {len(header)} columns{fewer}"
                 raw = json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
                 done = min(total, held.tell())
                 yield Row(line=began, raw=raw, value=value, wrong=wrong, done=done, total=total)

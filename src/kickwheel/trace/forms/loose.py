@@ -1,0 +1,192 @@
+"""Messages, however observers of other programs wrote them down.
+
+An input or output is a text, a message, a list of messages, or an object that holds them; a message
+has the words of OpenAI, of Anthropic (`tool_use`, `tool_result` parts) or of LangChain (`human`,
+`ai`). What is no message at all becomes one: the JSON of the value, said by whoever speaks there.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
+
+from kickwheel.records import Message, ToolCall, ToolSpec
+from kickwheel.records.message import Role
+from kickwheel.records.openai import tool_from_openai
+from kickwheel.trace.forms.form import loaded
+
+_ROLES = {
+    "human": "user",
+    "ai": "assistant",
+    "model": "assistant",
+    "function": "tool",
+    "agent": "assistant",
+}
+_WRAPPERS = ("messages", "input", "output", "response")
+_LEFT_OUT = ("thinking", "redacted_thinking", "reasoning", "thought")
+
+
+def messages(value: object, role: Role) -> tuple[Message, ...]:
+    """What was said.
+
+    Args:
+        role: who speaks where the value does not say.
+    Raises:
+        ValueError: a part of it is no text.
+    """
+    value = loaded(value)
+    if value is None or value in ("", [], {}):
+        return ()
+    if isinstance(value, str):
+        return (Message(role=role, content=value),)
+    if isinstance(value, Mapping):
+        if _is_message(value):
+            return _said(value, role)
+        choices = value.get("choices")
+        if isinstance(choices, list) and choices and isinstance(choices[0], Mapping):
+            return messages(choices[0].get("message"), "assistant")
+        for key in _WRAPPERS:
+            inner = loaded(value.get(key))
+            if isinstance(inner, list) and inner and all(_is_message(one) for one in inner):
+                return messages(inner, role)
+    if isinstance(value, list) and all(_is_message(one) for one in value):
+        return tuple(said for one in value for said in _said(one, role))
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], list):
+        return messages(value[0], role)  # LangChain gives a batch of one.
+    return (Message(role=role, content=json.dumps(value, ensure_ascii=False)),)
+
+
+def tools(value: object) -> tuple[ToolSpec, ...]:
+    """The tools that were offered: OpenAI's, Anthropic's, or objects by name.
+
+    Raises:
+        ValueError: one of them is no tool.
+    """
+    value = loaded(value)
+    if isinstance(value, Mapping):
+        value = [
+            {"name": name, **one} if isinstance(one := loaded(spec), Mapping) else {"name": name}
+            for name, spec in value.items()
+        ]
+    if not isinstance(value, list):
+        return ()
+    return tuple(_tool(loaded(one)) for one in value)
+
+
+def call(entry: object, position: int) -> ToolCall:
+    """A call, in whosever words: `function.name`, `name` with `args`, `arguments` or `input`.
+
+    Raises:
+        ValueError: it has no name.
+    """
+    entry = loaded(entry)
+    entry = entry if isinstance(entry, Mapping) else {}
+    function = entry.get("function")
+    inner = function if isinstance(function, Mapping) else entry
+    name = inner.get("name") or inner.get("raw_name") or inner.get("function_name")
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"tool_calls[{position}] has no name")
+    written: Any = next(
+        (inner[key] for key in ("arguments", "raw_arguments", "args", "input") if key in inner), {}
+    )
+    if written is None:
+        written = inner.get("raw_arguments", {})
+    arguments = written if isinstance(written, str) else json.dumps(written, ensure_ascii=False)
+    identity = entry.get("id") or entry.get("tool_call_id") or f"call_{position}"
+    return ToolCall(id=str(identity), name=name, arguments=arguments or "{}")
+
+
+def tool_call(name: str, arguments: object, identity: str) -> tuple[Message, ...]:
+    """What a tool's span was asked, as our own tools' spans have it: the call."""
+    arguments = loaded(arguments)
+    if not isinstance(arguments, Mapping):
+        arguments = {} if arguments in (None, "") else {"input": arguments}
+    written = json.dumps(arguments, ensure_ascii=False)
+    asked = ToolCall(id=identity, name=name, arguments=written)
+    return (Message(role="assistant", tool_calls=(asked,)),)
+
+
+def tool_result(value: object, identity: str) -> tuple[Message, ...]:
+    """What a tool's span gave, as our own tools' spans have it; a message of role tool is taken
+    for its content."""
+    inner = loaded(value)
+    if isinstance(inner, Mapping) and "content" in inner and _is_message(inner):
+        value = inner["content"]
+    if value is None:
+        return ()
+    return (Message(role="tool", content=text(value), tool_call_id=identity),)
+
+
+def text(value: object) -> str:
+    """A tool's arguments or result as text: itself, or its JSON."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _is_message(value: object) -> bool:
+    if not isinstance(value, Mapping):
+        return False
+    said = value.get("role") or value.get("type")
+    known = said in _ROLES or said in get_args(Role)
+    return known and ("content" in value or "tool_calls" in value or "text" in value)
+
+
+def _said(entry: Mapping[str, Any], role: Role) -> tuple[Message, ...]:
+    written = str(entry.get("role") or entry.get("type"))
+    who = _ROLES.get(written, written)
+    speaker: Role = next((one for one in get_args(Role) if one == who), role)
+    content = entry.get("content", entry.get("text"))
+    parts = content if isinstance(content, list) else []
+    uses = [one for one in parts if _of(one) in ("tool_use", "tool_call")]
+    results = [one for one in parts if _of(one) in ("tool_result", "tool_call_response")]
+    calls = entry.get("tool_calls")
+    calls = calls if isinstance(calls, list) else []
+    answers = tuple(
+        Message(
+            role="tool",
+            content=_text(one.get("content", one.get("result"))),
+            tool_call_id=str(one.get("tool_use_id") or one.get("id") or ""),
+        )
+        for one in results
+    )
+    rest = [one for one in parts if one not in uses and one not in results]
+    said = _text(rest) if isinstance(content, list) else _text(content)
+    if answers and not said and not uses:
+        return answers
+    by = entry.get("tool_call_id")
+    message = Message(
+        role=speaker,
+        content=said or None if (uses or calls) else said,
+        tool_calls=tuple(call(one, position) for position, one in enumerate([*calls, *uses])),
+        tool_call_id=str(by or "") if speaker == "tool" else None,
+    )
+    return (*answers, message)
+
+
+def _of(part: object) -> str:
+    return str(part.get("type")) if isinstance(part, Mapping) else ""
+
+
+def _text(content: object) -> str | None:
+    if content is None or isinstance(content, str):
+        return content
+    if not isinstance(content, Sequence):
+        return json.dumps(content, ensure_ascii=False)
+    texts = []
+    for part in content:
+        if isinstance(part, str):
+            texts.append(part)
+        elif isinstance(part, Mapping) and isinstance(part.get("text"), str):
+            texts.append(part["text"])
+        elif _of(part) not in _LEFT_OUT:
+            raise ValueError(f"content parts must be text; this one is {_of(part) or 'none'}")
+    return "".join(texts)
+
+
+def _tool(entry: object) -> ToolSpec:
+    if not isinstance(entry, Mapping):
+        raise ValueError("a tool must be an object")
+    if isinstance(entry.get("function"), Mapping):
+        return tool_from_openai(entry)
+    schema = loaded(entry.get("parameters", entry.get("input_schema")))
+    return tool_from_openai({"function": {**entry, "parameters": schema}})
