@@ -121,6 +121,19 @@ class Model(Protocol):
         """
 
 
+class Continuing(Model, Protocol):
+    """A model that can also go on with a text as it stands, without turns and roles."""
+
+    def continuation(self, prompt: str, request: ChatRequest) -> AsyncIterator[Delta]:
+        """What the model writes after the prompt, piece by piece; the last piece is `Done`.
+
+        Args:
+            request: limits and the like; its messages and tools are not looked at.
+        Raises:
+            ModelError: as `Model.stream`.
+        """
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
     """A whole answer."""

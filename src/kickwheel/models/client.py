@@ -2,8 +2,9 @@
 
 import os
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -18,6 +19,7 @@ from kickwheel.models.chat import ChatRequest, Collected, Completion, Delta, Usa
 from kickwheel.models.prices import Prices
 from kickwheel.models.sent import Sent
 from kickwheel.models.turns import label_schema
+from kickwheel.models.vectors import Embedded, embedded_there
 from kickwheel.models.wire import Wire, drained, encoded, new_session
 from kickwheel.records import ToolSpec
 from kickwheel.records.openai import message_to_openai, tool_to_openai
@@ -119,16 +121,24 @@ class RemoteModel:
         self._check_key()
         body, label = self.body(request)
         answer = Answer(self.model, label=label, asked=body)
-        chunks = self._wire.post(_PATH, _bytes(body, request.tools), request.timeout_s)
-        async with aclosing(chunks):
-            async for chunk in chunks:
-                for delta in self._read(answer, chunk):
-                    yield delta
-                if answer.ended:
-                    break
-            for delta in self._read(answer, None):
+        data = _bytes(body, request.tools)
+        async with aclosing(self._streamed(_PATH, data, answer, request.timeout_s)) as deltas:
+            async for delta in deltas:
                 yield delta
-            await drained(chunks)
+
+    async def continuation(self, prompt: str, request: ChatRequest) -> AsyncGenerator[Delta]:
+        """What the model writes after the prompt, where its server goes on with texts; see
+        `chat.Continuing`."""
+        self._check_key()
+        bare = replace(request, messages=(), tools=(), json_schema=None, labels=(), whole=False)
+        body = chat_body(bare, self.model)
+        del body["messages"]
+        body["prompt"] = prompt
+        answer = Answer(self.model, asked=body)
+        data, timeout_s = encoded(body), request.timeout_s
+        async with aclosing(self._streamed("/completions", data, answer, timeout_s)) as deltas:
+            async for delta in deltas:
+                yield delta
 
     async def whole(self, request: ChatRequest) -> Completion:
         """The answer in one piece.
@@ -143,6 +153,23 @@ class RemoteModel:
             collected.add(delta)
         return collected.completion(started)
 
+    async def embedded(self, texts: Sequence[str], dimensions: int | None = None) -> Embedded:
+        """The texts as vectors, where its server makes them; see `vectors.Embeds`."""
+        self._check_key()
+        body: dict[str, Any] = {"model": self.model, "input": list(texts)}
+        body["encoding_format"] = "float"
+        if dimensions is not None:
+            body["dimensions"] = dimensions
+        said = await self._wire.whole("/embeddings", body, ChatRequest(messages=()).timeout_s)
+        try:
+            made = embedded_there(said)
+        except ValueError as error:
+            raise ModelError(f"{self.name}: {self._wire.url} {error}") from error
+        if len(made.vectors) != len(texts):
+            what = f"{len(made.vectors)} vectors for {len(texts)} texts"
+            raise ModelError(f"{self.name}: {self._wire.url} answers with {what}")
+        return made
+
     def body(self, request: ChatRequest) -> tuple[dict[str, Any], str | None]:
         """What is sent, and the key of the answer's JSON under which a label comes back."""
         # OpenAI's newer models refuse the old name, and most other servers do not know the new.
@@ -154,6 +181,20 @@ class RemoteModel:
         """What is posted for the request."""
         url = self._wire.clean(self._wire.url + _PATH)
         return Sent(model=self.name, url=url, body=self.body(request)[0])
+
+    async def _streamed(
+        self, path: str, data: bytes, answer: Answer, timeout_s: float
+    ) -> AsyncGenerator[Delta]:
+        chunks = self._wire.post(path, data, timeout_s)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                for delta in self._read(answer, chunk):
+                    yield delta
+                if answer.ended:
+                    break
+            for delta in self._read(answer, None):
+                yield delta
+            await drained(chunks)
 
     async def _pieces(self, request: ChatRequest) -> list[Delta]:
         self._check_key()

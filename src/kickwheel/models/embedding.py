@@ -22,22 +22,30 @@ _ROWS = 4096
 
 def embed(texts: Sequence[str]) -> "NDArray[numpy.float32] | None":
     """Unit vectors [len(texts), 256]; `None` where no embedding model is installed."""
+    embedded = embed_counted(texts)
+    return None if embedded is None else embedded[0]
+
+
+def embed_counted(texts: Sequence[str]) -> "tuple[NDArray[numpy.float32], int] | None":
+    """As `embed`, with the number of tokens that all texts have together."""
     model = _model()
     if model is None:
         return None
     import numpy
 
     table, tokenizer = model
+    counted = 0
     vectors = numpy.zeros((len(texts), table.shape[1]), dtype=numpy.float32)
     for start in range(0, len(texts), _ROWS):
         # Half a surrogate pair is text to Python, but to no tokenizer.
         batch = [t.encode(errors="replace").decode() for t in texts[start : start + _ROWS]]
         for i, encoded in enumerate(tokenizer.encode_batch(batch, add_special_tokens=False), start):
+            counted += len(encoded.ids)
             if encoded.ids:
                 vectors[i] = table[numpy.minimum(encoded.ids, len(table) - 1)].mean(axis=0)
     norms = numpy.linalg.norm(vectors, axis=1, keepdims=True)
     vectors /= numpy.maximum(norms, 1e-12)
-    return vectors
+    return vectors, counted
 
 
 def nearest(texts: Sequence[str], others: Sequence[str]) -> list[float] | None:

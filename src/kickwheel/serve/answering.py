@@ -22,8 +22,9 @@ from kickwheel.trace.record import OpenSpan, Recorder
 class Sink(Protocol):
     """Where the pieces of an answer go."""
 
-    begun: bool
-    """Whether the client was told anything, so that an error can be no status any more."""
+    @property
+    def begun(self) -> bool:
+        """Whether the client was told anything, so that an error can be no status any more."""
 
     async def add(self, delta: Delta) -> None:
         """Takes the next piece; the last one is `Done`."""
@@ -74,7 +75,7 @@ class Answering:
         """
         name, trace = question.name, question.trace
         workload = question.project or name
-        kind = await self._kind(name)
+        kind = await self.kind(name)
         with self._recorder.trace(workload, name, kind, identity=trace) as root:
             started = time.perf_counter()
             collected = Collected()
@@ -99,7 +100,8 @@ class Answering:
             finally:
                 _note_answer(root, model, question.request, collected, started)
 
-    async def _kind(self, name: str) -> SpanKind:
+    async def kind(self, name: str) -> SpanKind:
+        """What the name belongs to: `agent`, or `model`."""
         # A list of all models costs a look at the disk, and what a name is does not change.
         if name not in self._kinds:
             models = await asyncio.to_thread(self._house.models)

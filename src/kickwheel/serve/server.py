@@ -28,8 +28,11 @@ from kickwheel.core.errors import KickwheelError, UsageError
 from kickwheel.core.identity import fresh
 from kickwheel.core.store import Store
 from kickwheel.models.caller import Caller, acting_for
+from kickwheel.serve.answering import Answering
 from kickwheel.serve.auth import Keys, check_host
+from kickwheel.serve.completions import completion_routes
 from kickwheel.serve.contracts import contract_routes
+from kickwheel.serve.embeddings import embedding_routes
 from kickwheel.serve.errors import Refused, refusal
 from kickwheel.serve.files import Files, file_routes
 from kickwheel.serve.health import health_routes
@@ -86,6 +89,7 @@ class Front:
         self._file_bytes = file_bytes
         self._chat = Chat(house, recorder)
         self._recorded = recorded
+        answering = Answering(house, recorder)
         files, jobs = Files(store), Jobs(store)
         self._worker = Worker(jobs, house, runner)
         self._rest = Starlette(
@@ -96,7 +100,9 @@ class Front:
                 *file_routes(files),
                 *job_routes(house, files, jobs, self._worker),
                 *trace_routes(traces, recorder),
-                *response_routes(Responses(house, recorder, store)),
+                *response_routes(Responses(answering, store)),
+                *completion_routes(answering),
+                *embedding_routes(answering),
                 *(run_routes(store, keeper) if keeper is not None else ()),
                 *doors,
             ],

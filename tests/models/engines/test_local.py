@@ -155,3 +155,16 @@ async def test_an_unknown_base_is_told_with_the_nearest_name(tmp_path: Path) -> 
         with pytest.raises(UsageError, match=r'no base "smolm2".*Did you mean "smollm2-135m"'):
             async with Local(base="smolm2").open(named("s")):
                 pass
+
+
+async def test_a_text_is_gone_on_with_as_it_stands(tmp_path: Path) -> None:
+    bare = ChatRequest(messages=(), max_tokens=8)
+    async with context(tmp_path) as (_, named):
+        part = Local(base="./tiny.gguf", threads=1, parallel=1)
+        async with part.open(named("desk")) as model:
+            pieces = [piece async for piece in model.continuation("Once upon a", bare)]
+            once = await model.continued("Once upon a", 8)
+    done = pieces[-1]
+    assert isinstance(done, Done)
+    assert done.usage.output_tokens <= 8
+    assert "".join(piece.text for piece in pieces if isinstance(piece, TextDelta)) == once

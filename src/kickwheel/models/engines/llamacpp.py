@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ class LocalModel:
         """What answers: the base, the adapter, and how it is asked."""
         return f"{self.engine.base.name} {self.adapter} {self.form}"
 
-    async def stream(self, request: ChatRequest) -> AsyncGenerator[Delta]:
+    def stream(self, request: ChatRequest) -> AsyncGenerator[Delta]:
         """The answer, piece by piece; a call comes whole, at its end. `Asked` says what the
         choice of tools means. `extra` may hold `cache_prompt` (by default the engine goes on from
         what it has read) and `parallel_tool_calls` (by default one call).
@@ -63,23 +64,11 @@ class LocalModel:
             ModelError: 400 where the request does not fit the model, 504 when its time is over,
                 503 when the engine died in the middle or does not come back.
         """
-        deadline = time.monotonic() + request.timeout_s
-        asking = _Asking(self, request)
-        for attempt in (1, 2):
-            try:
-                async with aclosing(asking.once(deadline)) as deltas:
-                    async for delta in deltas:
-                        yield delta
-                return
-            except (aiohttp.ClientError, ConnectionError) as error:
-                # Nobody has seen a piece of it yet, so that it may be asked again.
-                if asking.begun or attempt == 2:
-                    raise ModelError(
-                        f"{self.name}: the engine died during the answer. It is started again: "
-                        "repeat the request.",
-                        status=503,
-                    ) from error
-                await asking.see_whether_it_died()
+        return self._answered(request)
+
+    def continuation(self, prompt: str, request: ChatRequest) -> AsyncGenerator[Delta]:
+        """What the model writes after the prompt's own text; see `chat.Continuing`."""
+        return self._answered(replace(request, messages=(), tools=(), json_schema=None), prompt)
 
     def sent(self, request: ChatRequest) -> Sent:
         """The prompt, the grammar and what else the engine gets for the request."""
@@ -91,10 +80,9 @@ class LocalModel:
         Raises:
             ModelError: the engine did not answer.
         """
-        asking = _Asking(self, ChatRequest(messages=(), temperature=0.0, max_tokens=max_tokens))
-        asking.body["prompt"] = self.engine.bare(prompt)
+        request = ChatRequest(messages=(), temperature=0.0, max_tokens=max_tokens)
         text = ""
-        async with aclosing(asking.once(time.monotonic() + asking.request.timeout_s)) as deltas:
+        async with aclosing(self.continuation(prompt, request)) as deltas:
             async for delta in deltas:
                 text += delta.text if isinstance(delta, TextDelta) else ""
         return text
@@ -124,9 +112,34 @@ class LocalModel:
                 f"{self.name}: the engine does not count: {error}", status=503
             ) from error
 
+    async def _answered(
+        self, request: ChatRequest, prompt: str | None = None
+    ) -> AsyncGenerator[Delta]:
+        deadline = time.monotonic() + request.timeout_s
+        asking = _Asking(self, request, prompt)
+        for attempt in (1, 2):
+            try:
+                async with aclosing(asking.once(deadline)) as deltas:
+                    async for delta in deltas:
+                        yield delta
+                return
+            except (aiohttp.ClientError, ConnectionError) as error:
+                # Nobody has seen a piece of it yet, so that it may be asked again.
+                if asking.begun or attempt == 2:
+                    raise ModelError(
+                        f"{self.name}: the engine died during the answer. It is started again: "
+                        "repeat the request.",
+                        status=503,
+                    ) from error
+                await asking.see_whether_it_died()
+
 
 class FollowingModel(Following[LocalModel]):
     """The local model that a ref points to."""
+
+    def continuation(self, prompt: str, request: ChatRequest) -> AsyncGenerator[Delta]:
+        """As the current model's."""
+        return self.current.continuation(prompt, request)
 
     async def prompt_tokens(self, request: ChatRequest) -> int:
         """As the current model's."""
@@ -192,16 +205,20 @@ class Local(Part):
 
 
 class _Asking:
-    """One request on its way through the engine."""
+    """One request on its way through the engine.
 
-    def __init__(self, model: LocalModel, request: ChatRequest) -> None:
+    Args:
+        prompt: what the model reads; by default what its template makes of the request.
+    """
+
+    def __init__(self, model: LocalModel, request: ChatRequest, prompt: str | None = None) -> None:
         self.model, self.request = model, request
         self.begun = False
         self.generation: Generation | None = None
         self.asked = Asked(
             request, model.engine.template, model.form, model.name, calls_only=model.calls_only
         )
-        self.body = self._body()
+        self.body = self._body(self.asked.prompt if prompt is None else prompt)
 
     async def once(self, deadline: float) -> AsyncGenerator[Delta]:
         engine, model = self.model.engine, self.model
@@ -280,10 +297,10 @@ class _Asking:
         )
         return deltas + self.asked.end(finish, usage)
 
-    def _body(self) -> dict[str, Any]:
+    def _body(self, prompt: str) -> dict[str, Any]:
         request, asked = self.request, self.asked
         body: dict[str, Any] = {
-            "prompt": self.model.engine.bare(asked.prompt),
+            "prompt": self.model.engine.bare(prompt),
             "stream": True,
             "n_predict": request.max_tokens or MAX_TOKENS,
             "cache_prompt": bool(request.extra.get("cache_prompt", True)),

@@ -1,10 +1,8 @@
 """The routes of /v1/responses."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import msgspec
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -15,15 +13,15 @@ from kickwheel.core.identity import fresh
 from kickwheel.core.store import Store
 from kickwheel.models.caller import Caller, acting_for
 from kickwheel.models.chat import Delta, Done
+from kickwheel.serve import outgoing
 from kickwheel.serve.answering import Answering, Question, unless_left
 from kickwheel.serve.errors import refusal
-from kickwheel.serve.house import House
 from kickwheel.serve.listing import page, read_page
 from kickwheel.serve.openai import Receive, Send
+from kickwheel.serve.outgoing import Outgoing
 from kickwheel.serve.responses.kept import KeptResponse, KeptResponses
 from kickwheel.serve.responses.request import Asked, read
 from kickwheel.serve.responses.unfolding import SETTLED, Event, Unfolding, begun
-from kickwheel.trace.record import Recorder
 
 RESPONSE_ID = "resp_"
 """What a response's id has before the id of its trace."""
@@ -32,9 +30,9 @@ RESPONSE_ID = "resp_"
 class Responses:
     """What makes responses, and keeps them."""
 
-    def __init__(self, house: House, recorder: Recorder, store: Store) -> None:
+    def __init__(self, answering: Answering, store: Store) -> None:
         self.kept = KeptResponses(store)
-        self._answering = Answering(house, recorder)
+        self._answering = answering
 
     async def make(self, request: Request, send: Send) -> None:
         """Answers a request with a new response, streamed or whole.
@@ -56,7 +54,7 @@ class Responses:
             request=asked.request(before),
             identity=RESPONSE_ID + trace,
             trace=trace,
-            project=getattr(request.state, "project", ""),
+            project=request.state.project,
         )
         model = await self._answering.model(question.name)
         told = _Told(begun(asked, question.identity), send, stream=bool(asked.body.stream))
@@ -122,11 +120,15 @@ class _Told:
     """A response on its way to the client, streamed or whole."""
 
     def __init__(self, response: dict[str, Any], send: Send, *, stream: bool) -> None:
-        self.begun = False
-        self._send = send
-        self._stream = stream
+        trace = response["id"].removeprefix(RESPONSE_ID)
+        self._out = Outgoing(send, trace, stream=stream)
         self._waiting: list[bytes] = []
         self._unfolding = Unfolding(response, self._tell)
+
+    @property
+    def begun(self) -> bool:
+        """Whether the client was told anything."""
+        return self._out.begun
 
     @property
     def response(self) -> dict[str, Any]:
@@ -138,7 +140,7 @@ class _Told:
         if not self._unfolding.told:
             self._unfolding.begin()
         self._unfolding.add(delta)
-        if self._stream and not isinstance(delta, Done):
+        if self._out.stream and not isinstance(delta, Done):
             await self._flush()
 
     async def fail(self, error: Exception) -> None:
@@ -150,41 +152,19 @@ class _Told:
 
     async def close(self) -> None:
         """Sends what is left: the whole response, or the end of the stream."""
-        if self._stream:
+        if self._out.stream:
             await self._flush(last=True)
-            return
-        body = msgspec.json.encode(self.response)
-        await self._start("application/json", (b"content-length", b"%d" % len(body)))
-        await self._send({"type": "http.response.body", "body": body})
+        else:
+            await self._out.whole(self.response)
 
     def _tell(self, event: Event) -> None:
-        if self._stream:
-            self._waiting.append(frame(event))
+        if self._out.stream:
+            self._waiting.append(outgoing.event(event, event["type"]))
 
     async def _flush(self, *, last: bool = False) -> None:
-        if not self.begun:
-            # nginx would collect the stream otherwise.
-            await self._start("text/event-stream; charset=utf-8", (b"x-accel-buffering", b"no"))
-        body = b"".join(self._waiting)
+        data = b"".join(self._waiting)
         self._waiting.clear()
-        await self._send({"type": "http.response.body", "body": body, "more_body": not last})
-
-    async def _start(self, kind: str, *headers: tuple[bytes, bytes]) -> None:
-        self.begun = True
-        trace = self.response["id"].removeprefix(RESPONSE_ID)
-        named = [
-            (b"content-type", kind.encode()),
-            (b"x-trace-id", trace.encode()),
-            (b"cache-control", b"no-cache"),
-            *headers,
-        ]
-        await self._send({"type": "http.response.start", "status": 200, "headers": named})
-
-
-def frame(event: Event) -> bytes:
-    """The event as it stands in the stream; all ASCII, so that no text ends a line."""
-    data = json.dumps(event, separators=(",", ":"))
-    return f"event: {event['type']}\ndata: {data}\n\n".encode()
+        await self._out.events(data, last=last)
 
 
 _PREFIXES = {"message": "msg", "function_call": "fc", "function_call_output": "fco"}
