@@ -4,10 +4,10 @@
 
 Three processes: an upstream that costs little, `kickwheel serve --record`, and a proxy of a few
 lines of aiohttp, each with uvloop. The same client asks one and the other in turns, round by round,
-whole and streamed, with so many sessions at once; each request has a conversation of 2 kB and six
-tools. The upstream thinks so long that `--rate` requests a second come to pass: with `--rate 0` it
-does not think, and what is measured is a machine at its limit, where waiting for the processor is
-most of the latency.
+whole and streamed, with so many sessions at once; each request has a conversation of its own of
+2 kB, and six tools. The upstream thinks so long that `--rate` requests a second come to pass. With
+`--rate 0` it does not think, and what is measured is a machine at its limit, where most of the
+latency is waiting for the processor.
 
 Printed are the median latency (of a stream also to its first byte), and the CPU time that the
 proxy's process took for a request, the recorder's thread and its store among it.
@@ -34,6 +34,8 @@ import uvloop
 
 HERE = Path(__file__).parent
 TEXT = "The parcel was to come on Monday and nobody has seen it since it left the depot in Oslo. "
+NUMBER = "#00000"
+"""Stands in every message but the system's, and differs from request to request."""
 
 
 @dataclass
@@ -50,9 +52,9 @@ def body(stream: bool) -> bytes:
     """A request as an agent makes it."""
     messages = [{"role": "system", "content": TEXT * 8}]
     for turn in range(6):
-        messages.append({"role": "user", "content": f"{turn}: {TEXT}"})
-        messages.append({"role": "assistant", "content": TEXT})
-    messages.append({"role": "user", "content": "Where is it now?"})
+        messages.append({"role": "user", "content": f"{turn} of {NUMBER}: {TEXT}"})
+        messages.append({"role": "assistant", "content": f"{NUMBER}: {TEXT}"})
+    messages.append({"role": "user", "content": f"Where is {NUMBER} now?"})
     parameters = {"type": "object", "properties": {"parcel": {"type": "string"}}}
     tools = [
         {
@@ -67,7 +69,7 @@ def body(stream: bool) -> bytes:
 
 
 def cpu_ms(pid: int) -> float:
-    """CPU time that a process has taken, in nanoseconds' precision."""
+    """CPU time that a process has taken, to the nanosecond."""
     tasks = Path(f"/proc/{pid}/task").iterdir()
     return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e6
 
@@ -102,8 +104,9 @@ async def round_of(
     async def one(session: aiohttp.ClientSession, place: int) -> None:
         # Not all at the same moment: sessions are people's.
         await asyncio.sleep(think_ms / 1e3 * place / sessions)
-        for _ in left:
-            await ask(session, f"{url}/chat/completions", data, think_ms, taken)
+        for number in left:
+            asked = data.replace(NUMBER.encode(), b"#%05d" % number)
+            await ask(session, f"{url}/chat/completions", asked, think_ms, taken)
 
     async with aiohttp.ClientSession(connector=connector) as session:
         before = cpu_ms(pid)

@@ -2,8 +2,8 @@
 
     python upstream.py            prints its URL, then serves until standard input ends
 
-The header `x-think-ms` says how long an answer is thought of; a stream comes in 16 pieces, each
-written on its own. Bytes are made once, so that what is measured is the proxy.
+The header `x-think-ms` says how long an answer is thought of; a stream comes in 17 pieces, 2 ms
+apart. Bytes are made once, so that what is measured is the proxy.
 """
 
 import asyncio
@@ -15,30 +15,14 @@ import httptools
 
 HEAD = {"id": "chatcmpl-1", "created": 1, "model": "stub"}
 USAGE = {"prompt_tokens": 400, "completion_tokens": 16, "total_tokens": 416}
-WORDS = [
-    "It",
-    "is",
-    "sunny",
-    "in",
-    "Oslo",
-    "today",
-    "and",
-    "it",
-    "stays",
-    "so",
-    "until",
-    "the",
-    "evening",
-    "says",
-    "the",
-    "station.",
-    "",
-]
+SENTENCE = "It is sunny in Oslo today and it stays so until the evening, says the station."
+APART_S = 0.002
+"""Between the pieces of a stream."""
 
 
 def whole() -> bytes:
     """An answer in one piece, with its head."""
-    message = {"role": "assistant", "content": " ".join(WORDS)}
+    message = {"role": "assistant", "content": SENTENCE}
     choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
     body = {**HEAD, "object": "chat.completion", "choices": [choice], "usage": USAGE}
     data = json.dumps(body).encode()
@@ -54,7 +38,7 @@ def streamed() -> list[bytes]:
         data = b"data: " + json.dumps(body).encode() + b"\n\n"
         return b"%x\r\n%b\r\n" % (len(data), data)
 
-    deltas = [{"content": word + " "} for word in WORDS]
+    deltas = [{"content": word + " "} for word in SENTENCE.split()]
     pieces = [piece([{"index": 0, "delta": d, "finish_reason": None}]) for d in deltas]
     last = piece([{"index": 0, "delta": {}, "finish_reason": "stop"}])
     end = b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
@@ -100,7 +84,7 @@ class Upstream(asyncio.Protocol):
         piece = next(pieces, None)
         if piece is not None:
             self.transport.write(piece)
-            asyncio.get_running_loop().call_soon(self._piece, pieces)
+            asyncio.get_running_loop().call_later(APART_S, self._piece, pieces)
 
 
 async def main() -> None:

@@ -139,6 +139,8 @@ def _wrong(trace: Trace, span: Span) -> str | None:
     for reason in reasons if isinstance(reasons, list | tuple) else (str(reasons),):
         if reason in _CUT:
             return _CUT[reason]
+    if span.attributes.get(genai.UNREAD):
+        return "parts of it are not text"
     if not span.input or not any(message.role != "system" for message in span.input):
         return "no question"
     if not span.output:

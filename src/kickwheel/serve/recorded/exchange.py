@@ -1,9 +1,38 @@
 """One request that passed, and its answer, as bytes."""
 
+import time
 import zlib
 
 COPY_BYTES = 16 << 20
 """Of a request, and of its answer, at most so many bytes are kept to be read."""
+_TOO_LARGE = f"more than {COPY_BYTES >> 20} MiB"
+
+
+class Copy:
+    """What is kept of bytes that pass."""
+
+    __slots__ = ("_pieces", "size")
+
+    def __init__(self) -> None:
+        self.size = 0
+        """How many bytes passed, kept or not."""
+        self._pieces: list[bytes] = []
+
+    def add(self, piece: bytes) -> None:
+        """Takes the next bytes."""
+        self.size += len(piece)
+        if self.size <= COPY_BYTES:
+            self._pieces.append(piece)
+
+    def whole(self) -> bytes:
+        """All bytes that passed.
+
+        Raises:
+            ValueError: they are too many, and were not kept.
+        """
+        if self.size > COPY_BYTES:
+            raise ValueError(_TOO_LARGE)
+        return b"".join(self._pieces)
 
 
 class Exchange:
@@ -19,41 +48,32 @@ class Exchange:
         "first_ns",
         "path",
         "project",
-        "size",
         "start_ns",
         "status",
         "trace",
     )
 
-    def __init__(self, project: str, path: str, trace: str, agent: str, start_ns: int) -> None:
+    def __init__(self, project: str, path: str, trace: str) -> None:
         self.project = project
         self.path = path
         """Behind the version: `chat/completions`."""
         self.trace = trace
         """Id of the trace that it becomes."""
-        self.agent = agent
+        self.agent = ""
         """The client's user agent."""
-        self.start_ns = start_ns
+        self.start_ns = time.time_ns()
         """Unix time, nanoseconds, here and below."""
         self.first_ns = 0
         """When the answer's first bytes came; 0 while there are none."""
         self.end_ns = 0
-        self.asked = b""
+        self.asked = Copy()
         self.status = 0
         """0 where nothing was answered."""
         self.encoding = ""
         """The answer's `Content-Encoding`."""
-        self.answer: list[bytes] = []
-        self.size = 0
-        """Bytes of the answer, those among them that were not kept."""
+        self.answer = Copy()
         self.cut: str | None = None
         """Why the answer is not whole; `None` where it is."""
-
-    def add(self, piece: bytes) -> None:
-        """Takes the next bytes of the answer."""
-        self.size += len(piece)
-        if self.size <= COPY_BYTES:
-            self.answer.append(piece)
 
     def said(self) -> bytes:
         """The answer without its compression.
@@ -61,26 +81,24 @@ class Exchange:
         Raises:
             ValueError: it is compressed in a way that is not known, broken, or too large.
         """
-        if self.size > COPY_BYTES:
-            raise ValueError(f"the answer has more than {COPY_BYTES >> 20} MiB and was not read")
-        data = b"".join(self.answer)
+        data = self.answer.whole()
         if self.encoding in ("", "identity"):
             return data
         if self.encoding not in ("gzip", "x-gzip", "deflate"):
-            raise ValueError(f"the answer is compressed by {self.encoding} and was not read")
+            raise ValueError(f"compressed by {self.encoding}")
         try:
             return _inflated(data, zlib.MAX_WBITS | 32)
         except zlib.error:
             pass
         try:
-            return _inflated(data, -zlib.MAX_WBITS)  # What many send for deflate.
+            return _inflated(data, -zlib.MAX_WBITS)  # What some send for deflate.
         except zlib.error as error:
-            raise ValueError(f"the answer cannot be decompressed: {error}") from error
+            raise ValueError(f"cannot be decompressed: {error}") from error
 
 
 def _inflated(data: bytes, bits: int) -> bytes:
     reading = zlib.decompressobj(bits)
     said = reading.decompress(data, COPY_BYTES)
     if reading.unconsumed_tail:
-        raise ValueError(f"the answer has more than {COPY_BYTES >> 20} MiB and was not read")
+        raise ValueError(_TOO_LARGE)
     return said

@@ -15,7 +15,7 @@ from kickwheel.records.openai import tool_from_openai
 from kickwheel.records.trace import Value
 from kickwheel.serve.recorded import chat, responses
 from kickwheel.serve.recorded.answered import Answered
-from kickwheel.serve.recorded.exchange import Exchange
+from kickwheel.serve.recorded.exchange import Copy, Exchange
 
 READ = {
     "chat/completions": ("chat", chat.messages, chat.answered),
@@ -44,11 +44,11 @@ def heard(passed: Exchange) -> Trace:
     unread: list[str] = []
     body, tools = _fields(passed.asked, unread)
     said = Answered()
-    if passed.status < 400 and passed.answer:
+    if passed.status < 400 and passed.answer.size:
         try:
             said = answered(passed.said(), body, cut=passed.cut is not None)
         except ValueError as error:
-            unread.append(str(error))
+            unread.append(f"the answer: {error}")
     name = str(body.get("model") or passed.path)
     attributes: dict[str, Value] = {
         genai.OPERATION: operation,
@@ -85,15 +85,15 @@ def framework(agent: str) -> str:
     return _FRAMEWORKS.get(first, first)
 
 
-def _fields(body: bytes, unread: list[str]) -> tuple[dict[str, Any], tuple[ToolSpec, ...]]:
+def _fields(asked: Copy, unread: list[str]) -> tuple[dict[str, Any], tuple[ToolSpec, ...]]:
     """The fields as plain values, and the tools among them as specs."""
     try:
-        raw = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        raw = msgspec.json.decode(asked.whole(), type=dict[str, msgspec.Raw])
         offered = bytes(raw.pop("tools", b"[]"))
         fields = {name: msgspec.json.decode(value) for name, value in raw.items()}
         known = len(offered) <= KEPT_BYTES
         fields["tools"], tools = _kept_tools(offered) if known else _tools(offered)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         unread.append(f"the request: {error}")
         return {}, ()
     return fields, tools
@@ -162,7 +162,7 @@ def _error(passed: Exchange, said: Answered) -> str | None:
         return f"{passed.status}: {error}"
     try:
         found = msgspec.json.decode(told)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         found = None
     inner = found.get("error", found) if isinstance(found, dict) else None
     message = inner.get("message") if isinstance(inner, dict) else inner

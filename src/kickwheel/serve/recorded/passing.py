@@ -120,7 +120,7 @@ class Passing:
         Raises:
             Refused: the upstream cannot be reached (502); the caller answers.
         """
-        passed = Exchange(project, path[4:], trace, "", time.time_ns())
+        passed = Exchange(project, path[4:], trace)
         kept = scope["method"] == "POST" and passed.path in READ
         client = _Client(receive, send, passed)
         try:
@@ -138,8 +138,8 @@ class Passing:
             client.close()
             if kept:
                 passed.end_ns = time.time_ns()
-                passed.asked = client.asked()
-                self._recorder.later(partial(heard, passed), len(passed.asked) + passed.size)
+                size = passed.asked.size + passed.answer.size
+                self._recorder.later(partial(heard, passed), min(size, 2 * COPY_BYTES))
 
     async def _pass(self, scope: Any, client: "_Client", trace: str | None) -> None:
         passed = client.passed
@@ -197,8 +197,6 @@ class _Client:
         """Whether it went away before the answer's end."""
         self._receive = receive
         self._send = send
-        self._copy: list[bytes] = []
-        self._copied = 0
         self._over = False
         self._worker = asyncio.current_task()
         self._watch: asyncio.Task[None] | None = None
@@ -211,13 +209,9 @@ class _Client:
             return self._rest(first)
         if message["type"] == "http.disconnect":
             self._leave()
-        self._keep(first)
+        self.passed.asked.add(first)
         self._watch = asyncio.create_task(self._watching())
         return first or None
-
-    def asked(self) -> bytes:
-        """What was sent, as far as it was kept."""
-        return b"".join(self._copy)
 
     async def answer(self, response: aiohttp.ClientResponse, trace: str | None) -> None:
         """Passes the answer on, piece by piece."""
@@ -234,7 +228,7 @@ class _Client:
             piece = await content.readany()
             if not passed.first_ns:
                 passed.first_ns = time.time_ns()
-            passed.add(piece)
+            passed.answer.add(piece)
             more = not content.at_eof()
             self._over = not more
             await self._send({"type": "http.response.body", "body": piece, "more_body": more})
@@ -245,7 +239,7 @@ class _Client:
             self._watch.cancel()
 
     async def _rest(self, piece: bytes) -> AsyncIterator[bytes]:
-        self._keep(piece)
+        self.passed.asked.add(piece)
         yield piece
         more = True
         while more:
@@ -253,14 +247,9 @@ class _Client:
             if message["type"] == "http.disconnect":
                 self._leave()
             piece, more = message.get("body", b""), message.get("more_body", False)
-            self._keep(piece)
+            self.passed.asked.add(piece)
             yield piece
         self._watch = asyncio.create_task(self._watching())
-
-    def _keep(self, piece: bytes) -> None:
-        self._copied += len(piece)
-        if self._copied <= COPY_BYTES:
-            self._copy.append(piece)
 
     async def _watching(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":

@@ -179,7 +179,7 @@ def _usage(found: Mapping[str, Any], body: Mapping[str, Any], message: Message |
 def _object(data: bytes) -> dict[str, Any] | None:
     try:
         found = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 
