@@ -1,0 +1,106 @@
+"""`kind: langgraph`: LangGraph's graphs, LangChain's agents (which are such graphs), and its tools.
+
+A graph's state needs `messages`. Each run is a thread of its own, since it is given the whole
+conversation. Calls of models that are tagged `nostream` are not told.
+"""
+
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from typing import Any
+
+from kickwheel.agents.bridges.bridge import KEY, TheirAgent, TheirTools, needs, told
+from kickwheel.agents.bridges.heard import Told, answered, called, returned, used
+from kickwheel.agents.events import Text
+from kickwheel.agents.offered import Offered
+from kickwheel.agents.tools import Tool
+from kickwheel.core.errors import ModelError, ToolError
+from kickwheel.core.identity import fresh
+from kickwheel.records import Message
+from kickwheel.records.openai import message_to_openai
+
+INSTALL = "langchain langchain-openai langgraph"
+
+
+def tools(offered: Iterable[Offered]) -> list[Any]:
+    """Our tools as LangChain's."""
+    with needs(INSTALL):
+        from langchain_core.tools import StructuredTool
+
+    def tool(ours: Offered) -> Any:
+        async def call(**arguments: Any) -> str:
+            return await told(ours, arguments)
+
+        name, about, schema = ours.spec.name, ours.spec.description, dict(ours.spec.parameters)
+        return StructuredTool(name=name, description=about, args_schema=schema, coroutine=call)
+
+    return [tool(ours) for ours in offered]
+
+
+def model(name: str, base_url: str, *, api_key: str = KEY) -> Any:
+    """A model or agent that we serve, as LangChain's; its streams carry usage."""
+    with needs(INSTALL):
+        from langchain_openai import ChatOpenAI
+    return ChatOpenAI(model=name, base_url=base_url, api_key=api_key, stream_usage=True)
+
+
+class LanggraphAgent(TheirAgent):
+    """A compiled graph of LangGraph, as `create_agent` of LangChain makes one, too."""
+
+    install = INSTALL
+
+    async def events(self, theirs: Any, messages: Sequence[Message]) -> AsyncGenerator[Told]:
+        """What the graph and those inside it do."""
+        given = [
+            {**message_to_openai(message), "content": message.content or "", "id": f"given_{place}"}
+            for place, message in enumerate(messages)
+        ]
+        seen = {message["id"] for message in given}
+        state: dict[str, Any] = {}
+        stream = theirs.astream(
+            {"messages": given},
+            {"configurable": {"thread_id": fresh(8)}},
+            stream_mode=["messages", "values"],
+            subgraphs=True,
+        )
+        async for where, mode, data in stream:
+            if mode == "messages":
+                one = data[0]
+                if one.type == "tool":
+                    yield returned(one.tool_call_id, str(one.text), failed=one.status == "error")
+                elif one.type in ("ai", "AIMessageChunk"):
+                    yield Text(str(one.text))
+                continue
+            state = state if where else data
+            for one in data.get("messages", ()):
+                if one.type != "ai" or one.id in seen:
+                    continue
+                seen.add(one.id)
+                if one.response_metadata:
+                    count = one.usage_metadata or {}
+                    cached = count.get("input_token_details", {}).get("cache_read")
+                    named = one.response_metadata.get("model_name", "")
+                    yield used(count.get("input_tokens"), count.get("output_tokens"), cached, named)
+                for call in one.tool_calls:
+                    yield called(call["id"], call["name"], call["args"])
+        if "__interrupt__" in state:
+            raise ModelError("the graph waits for a person, who cannot be asked here", again=False)
+        yield answered(str(state["messages"][-1].text))
+
+
+class LangchainTools(TheirTools):
+    """Tools of LangChain."""
+
+    install = INSTALL
+
+    def called(self, theirs: Any) -> Tool:
+        """A tool of LangChain's as ours."""
+        from langchain_core.utils.function_calling import convert_to_openai_function
+
+        async def call(arguments: dict[str, Any]) -> str:
+            asked = {"type": "tool_call", "id": fresh(8), "name": theirs.name, "args": arguments}
+            message = await theirs.ainvoke(asked)
+            if message.status == "error":
+                raise ToolError(str(message.text))
+            return str(message.text)
+
+        told = convert_to_openai_function(theirs)
+        return self.tool(told["name"], told["description"], told["parameters"], call)
