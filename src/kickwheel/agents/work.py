@@ -44,6 +44,11 @@ class Worker:
         """What it remembers."""
         self._options = options
 
+    @property
+    def formed(self) -> bool:
+        """Whether its answers are JSON of a schema."""
+        return self._options.output is not None
+
     async def work(self, run: Run) -> Finished:
         """What this kind does about `run.asked`.
 

@@ -2,10 +2,12 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.util import find_spec
 
 from starlette.routing import BaseRoute
 
 from kickwheel.app import App
+from kickwheel.serve.a2a.door import a2a_routes
 from kickwheel.serve.house import House
 
 
@@ -17,6 +19,13 @@ async def doors(app: App, house: House) -> AsyncGenerator[list[BaseRoute]]:
         app: the open app.
         house: what answers under which name.
     """
-    async with AsyncExitStack():
+    async with AsyncExitStack() as stack:
         routes: list[BaseRoute] = []
+        if _installed("a2a", "sse_starlette"):
+            routes += await stack.enter_async_context(a2a_routes(app))
         yield routes
+
+
+def _installed(*packages: str) -> bool:
+    """Whether the packages that a door needs are there; they are not imported."""
+    return all(find_spec(package) is not None for package in packages)
