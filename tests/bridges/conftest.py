@@ -15,6 +15,8 @@ from tests.bridges.stub import Stub, stub_server
 
 from kickwheel import App, open_app, serving
 
+pytest.register_assert_rewrite("tests.bridges.checks")
+
 APP = """
 models:
   general: {{kind: openai, model: stub, base_url: "{url}", api_key: "${{STUB_KEY}}"}}
@@ -57,7 +59,7 @@ class Served:
     url: str
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def served(app_file: Path) -> AsyncIterator[Served]:
     async with open_app(app_file) as app, serving(app) as url:
         yield Served(app, url)
@@ -100,6 +102,12 @@ def recording(one_stub: Stub, tmp_path_factory: pytest.TempPathFactory) -> Itera
         finally:
             process.terminate()
             process.wait(20)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Several frameworks keep one HTTP client for the whole process, bound to the first loop.
+    for item in items:
+        item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
 
 
 pytest_configure = table.pytest_configure

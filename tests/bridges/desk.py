@@ -1,9 +1,9 @@
 """The desk of these tests: what our app and the frameworks' agents work with."""
 
 import os
-from typing import Annotated, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from kickwheel.records import Message, ToolCall
 
@@ -32,12 +32,14 @@ class When(BaseModel):
     hour: int | None = None
 
 
-def weather(
-    city: Annotated[str, Field(description="Name of the city.")],
-    when: When | None = None,
-    unit: Literal["C", "F"] = "C",
-) -> str:
-    """Weather of a city."""
+def weather(city: str, when: When | None = None, unit: Literal["C", "F"] = "C") -> str:
+    """Weather of a city.
+
+    Args:
+        city: Name of the city.
+        when: Time of interest.
+        unit: Of the temperature.
+    """
     CALLS.append(city)
     return f"sunny in {city}"
 

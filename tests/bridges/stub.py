@@ -75,7 +75,9 @@ class Stub:
         said = self.script.pop(0) if self.script else ANSWER
         message: dict[str, Any] = {"role": "assistant", "content": None if name else said}
         if name:
-            arguments = {"answer": ANSWER} if name == FINAL else self.arguments.get(name, ARGUMENTS)
+            # Semantic Kernel writes plugin-name.
+            given = self.arguments.get(name.rpartition("-")[2], ARGUMENTS)
+            arguments = {"answer": ANSWER} if name == FINAL else given
             function = {"name": name, "arguments": json.dumps(arguments)}
             call = {"id": f"call_{len(self.asked)}", "type": "function", "function": function}
             message["tool_calls"] = [call]

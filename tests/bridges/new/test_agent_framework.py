@@ -38,7 +38,8 @@ FRAMEWORK = AgentFramework()
 
 
 def made() -> Any:
-    return FRAMEWORK.agent(FRAMEWORK.model(desk.stub_url()), [FRAMEWORK.tool()])
+    model = FRAMEWORK.bridge.model("stub", desk.stub_url(), api_key="sk-stub")
+    return FRAMEWORK.agent(model, [FRAMEWORK.tool()])
 
 
 @pytest.mark.shows("recorded")
