@@ -20,8 +20,14 @@ from kickwheel.records import Message, Trace, genai
 from kickwheel.trace.store import Traces
 
 
-async def recorded(framework: Framework, recording: Recording, *, streamed: bool) -> None:
-    """Its own agent, pointed at the recorder, leaves a trace for each model call, whole."""
+async def recorded(
+    framework: Framework, recording: Recording, *, streamed: bool, result: str = "sunny in Oslo"
+) -> None:
+    """Its own agent, pointed at the recorder, leaves a trace for each model call, whole.
+
+    Args:
+        result: what the framework makes of the tool's.
+    """
     project = f"{framework.kind}-{'streamed' if streamed else 'whole'}"
     model = framework.model(recording.project(project))
     agent = framework.agent(model, [framework.tool()])
@@ -32,9 +38,7 @@ async def recorded(framework: Framework, recording: Recording, *, streamed: bool
     assert [tool.name for tool in asked.spans[0].tools] == [call.name]
     assert answered.spans[0].output[0].content == ANSWER
     results = [message for message in answered.spans[0].input if message.role == "tool"]
-    assert [(result.content, result.tool_call_id) for result in results] == [
-        ("sunny in Oslo", call.id)
-    ]
+    assert [(one.content, one.tool_call_id) for one in results] == [(result, call.id)]
     for trace in (asked, answered):
         attributes = trace.spans[0].attributes
         assert trace.spans[0].input[-1].content
@@ -131,18 +135,37 @@ async def as_ours(
     (handed or handed_over)(stub)
 
 
-def handed_over(stub: Stub, asked: str = desk.QUESTION) -> None:
-    """The earlier turns reached the model as they were, before the question."""
+def handed_over(
+    stub: Stub,
+    *,
+    asked: str = desk.QUESTION,
+    result: str = "rain in Rome",
+    system: str = "system",
+) -> None:
+    """The earlier turns reached the model as they were, before the question.
+
+    Args:
+        asked: what the framework makes of the question.
+        result: what it makes of a tool's.
+        system: the role that it gives to what the system said.
+    """
     turns = stub.asked[0].body["messages"]
-    assert turns[-1]["content"] == asked
-    said = [(t["role"], t.get("content")) for t in turns if t["role"] != "system"]
+    said = [(turn["role"], _words(turn.get("content"))) for turn in turns]
+    assert said[-1] == ("user", asked)
     assert ("user", "And in Rome?") in said
-    assert ("tool", "rain in Rome") in said
+    assert ("tool", result) in said
     assert ("assistant", "It rains.") in said
-    called = [t["tool_calls"][0] for t in turns if t.get("tool_calls")]
+    called = [turn["tool_calls"][0] for turn in turns if turn.get("tool_calls")]
     assert [call["function"]["name"] for call in called] == ["weather"]
     assert [t["tool_call_id"] for t in turns if t["role"] == "tool"] == [called[0]["id"]]
-    assert "Be brief." in "\n".join(str(t["content"]) for t in turns if t["role"] == "system")
+    assert "Be brief." in "\n".join(words for role, words in said if role == system)
+
+
+def _words(content: Any) -> str:
+    """The text of a message, in whichever form it was sent."""
+    if isinstance(content, list):
+        return "".join(part["text"] for part in content)
+    return content or ""
 
 
 async def read_back(framework: Framework, app_file: Path, module: str) -> None:
@@ -173,6 +196,30 @@ _WAITING = """
 """
 
 
+async def responses(framework: Framework, model: Any, stub: Stub) -> None:
+    """Their agent works with our model over `/v1/responses`, whole and streamed."""
+    agent = framework.agent(model, [framework.tool()])
+    for streamed in (False, True):
+        assert await framework.ask(agent, desk.QUESTION, streamed=streamed) == ANSWER
+    assert desk.CALLS == ["Oslo", "Oslo"]
+    results = [asked.body["messages"][-1] for asked in stub.asked[1::2]]
+    assert [result["content"] for result in results] == ["sunny in Oslo"] * 2
+
+
+async def their_tools(framework: Framework, app_file: Path, module: str) -> None:
+    """A tool of theirs, named in an app file, works in an agent of ours."""
+    _offer(framework, app_file, module)
+    async with open_app(app_file) as app:
+        spec = app.tools("theirs")[0].spec
+        events = [event async for event in app.model("asks").run([_question()])]  # type: ignore[attr-defined]
+    assert (spec.name, spec.description.partition("\n")[0]) == ("weather", "Weather of a city.")
+    assert {"city", "when", "unit"} == set(spec.parameters["properties"])
+    assert "$ref" not in json.dumps(spec.parameters)
+    returned = [event for event in events if isinstance(event, Returned)]
+    assert [(event.text, event.state) for event in returned] == [("sunny in Oslo", "done")]
+    assert desk.CALLS == ["Oslo"]
+
+
 async def ours_as_theirs(framework: Framework, served: Served, stub: Stub) -> None:
     """Our tool and our model at work in their agent, our agent as their tool and their model."""
     bridge, app = framework.bridge, served.app
@@ -199,3 +246,11 @@ def _question() -> Message:
 def _name(framework: Framework, app_file: Path, module: str) -> None:
     with app_file.open("a", encoding="utf-8") as file:
         file.write(f'  theirs: {{kind: {framework.kind}, object: "{module}:made"}}\n')
+
+
+def _offer(framework: Framework, app_file: Path, module: str) -> None:
+    offered = f"""\
+  theirs: {{kind: {framework.kind}, object: "{module}:offered", effects: none}}
+agents:
+  asks: {{kind: tool_loop, model: general, tools: [theirs]}}"""
+    app_file.write_text(app_file.read_text("utf-8").replace("agents:", offered), "utf-8")
