@@ -267,3 +267,37 @@ def test_a_placeholder_in_a_text_that_was_read_elsewhere_is_still_taken() -> Non
     conversation = redact.Redaction()
     assert conversation.text(text) == text
     assert conversation.text("and to ann@example.com") == "and to <email_2>"
+
+
+_PIECES = (
+    "Where is my order? ann@example.com 555-123-4567 +49 30 1234567 2026-11-25 "
+    "sk-abc123def456ghi789 "
+    "ghp_abcdefghij1234567890 password:hunter22x <email_1> call me at 5551234567 bearer "
+    'abcdef0123456789xyz AKIAIOSFODNN7EXAMPLE {"phone":"5551234567"} 4111111111111111 \\u0040'
+)
+
+
+@given(
+    contents=st.lists(
+        st.lists(st.sampled_from(_PIECES.split(" ")), max_size=6).map(" ".join), max_size=5
+    )
+)
+def test_a_conversation_seen_at_a_glance_is_redacted_as_message_by_message(
+    contents: list[str],
+) -> None:
+    messages = tuple(
+        Message(role="user", content=text)
+        if position % 2
+        else Message(role="assistant", tool_calls=(ToolCall(id="c", name="say", arguments=text),))
+        for position, text in enumerate(contents)
+    )
+    span = Span(id="1", kind="model", name="m", start_ns=0, end_ns=1, input=messages)
+    one_by_one = redact.Redaction()
+    for _ in range(2):
+        expected = tuple(one_by_one.message(message) for message in messages)
+    found = redact.trace(Trace(id="0", workload="w", spans=(span,)))
+    if one_by_one._numbers:
+        assert found.spans[0].input == expected
+    else:
+        once = redact.Redaction()
+        assert found.spans[0].input == tuple(once.message(message) for message in messages)

@@ -12,7 +12,7 @@ an id as well as a phone number, it stays unless it is written as a phone number
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -42,10 +42,14 @@ _LONG_RUN = re.compile(r"\d(?:[ ().\-/\u00a0\u2011\u2013]{0,3}\d){8}", re.ASCII)
 _PLACEHOLDER = re.compile(r"<(?:email|phone|card|iban|key)_\d+>")
 
 # Marks without which a pattern cannot match: `in` is far cheaper than the patterns.
-_SHAPED = (
-    "sk-", "akia", "asia", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat", "glpat-", "hf_",
-    "xox", "aiza", "k_live_", "k_test_", "nvapi-", "npm_", "whsec_", "eyj",
+_SHAPED = ("akia", "asia", "aiza", "eyj")
+_SHAPED_ = (
+    "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat", "hf_", "k_live_", "k_test_", "npm_",
+    "whsec_",
 )  # fmt: skip
+"""The same, of keys that have a `_`, which prose seldom has."""
+_SHAPED_DASH = ("sk-", "glpat-", "xox", "nvapi-")
+"""The same, of keys that have a `-`."""
 _SECRET = ("passw", "apikey", "api_key", "api-key", "secret", "access", "private", "auth")
 _BLOCK = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL
@@ -165,6 +169,15 @@ def redacted(value: str) -> bool:
     return "<" in value and _PLACEHOLDER.search(value) is not None
 
 
+def placeholders(value: str) -> dict[str, int]:
+    """The highest number of each kind of placeholder in the text: `{"email": 2}`."""
+    found: dict[str, int] = {}
+    for one in _PLACEHOLDER.findall(value) if "<" in value else ():
+        kind, _, number = one[1:-1].rpartition("_")
+        found[kind] = max(found.get(kind, 0), int(number))
+    return found
+
+
 _OURS = frozenset(v for k, v in vars(genai).items() if k.isupper())
 """Names of attributes that we write ourselves: they say nothing of their values."""
 
@@ -206,6 +219,21 @@ class Redaction:
         """Messages in which nothing was found, by identity: each model call repeats those before.
         Not asked either once there are numbers."""
 
+    @property
+    def given(self) -> dict[str, int]:
+        """The highest number that a placeholder of each kind has."""
+        return dict(self._count)
+
+    def after(self, given: Mapping[str, int]) -> None:
+        """Leaves these numbers, which another redaction of the same conversation gave, out."""
+        for kind, number in given.items():
+            self._count[kind] = max(number, self._count.get(kind, 0))
+
+    def rest(self) -> None:
+        """Forgets what was only noted for speed, before the conversation goes on much later."""
+        self._clean.clear()
+        self._read.clear()
+
     def text(self, value: str) -> str:
         """The text with placeholders; the same object where nothing was found."""
         if len(value) < SHORTEST:
@@ -241,6 +269,18 @@ class Redaction:
             return value
         return replace(value, content=content, tool_calls=calls)
 
+    def _skim(self, messages: Sequence[Message]) -> None:
+        """Notes the messages as read, if one look at all that is new in them finds nothing."""
+        if self._numbers:
+            return
+        new = [m for m in messages if self._read.get(id(m)) is not m]
+        texts = [m.content for m in new if m.content is not None]
+        for m in new:
+            # What an escape hides is not seen here.
+            texts += ["@" if "\\" in call.arguments else call.arguments for call in m.tool_calls]
+        if not _suspect("\n".join(texts)):
+            self._read.update((id(m), m) for m in new)
+
     def plain(self, value: Any, name: str = "") -> Any:
         """Plain JSON values with placeholders, in keys too; the same object where nothing was
         found.
@@ -269,6 +309,7 @@ class Redaction:
         """The span with placeholders; the same object where nothing was found."""
         attributes = self.plain(value.attributes)
         error = value.error if value.error is None else self.text(value.error)
+        self._skim((*value.input, *value.output))
         asked = tuple(self.message(m) for m in value.input)
         answered = tuple(self.message(m) for m in value.output)
         tools = tuple(_tool(tool) for tool in value.tools)
@@ -337,7 +378,7 @@ class Redaction:
     def _keys(self, value: str, lower: str) -> str:
         if "-----begin" in lower:
             value = _BLOCK.sub(lambda m: self._name("key", m[0], m[0]), value)
-        if len(lower) >= SHORTEST_KEY and any(map(lower.__contains__, _SHAPED)):
+        if len(lower) >= SHORTEST_KEY and _shaped(lower):
             value = _KEY.sub(lambda m: self._name("key", m[0], m[0]), value)
         patterns = []
         if "bearer" in lower:
@@ -438,6 +479,29 @@ class Redaction:
             if name not in self._taken:
                 self._names[key] = name
         return self._names[key]
+
+
+def _shaped(lower: str) -> bool:
+    """Whether a key may stand in the text that is known by its shape."""
+    return (
+        any(map(lower.__contains__, _SHAPED))
+        or ("_" in lower and any(map(lower.__contains__, _SHAPED_)))
+        or ("-" in lower and any(map(lower.__contains__, _SHAPED_DASH)))
+    )
+
+
+def _suspect(text: str) -> bool:
+    """Whether anything may be found in the text, or in one that it is joined of."""
+    lower = text.lower()
+    return (
+        "@" in text
+        or "-----begin" in lower
+        or "bearer" in lower
+        or _shaped(lower)
+        or any(map(lower.__contains__, _SECRET))
+        or _RUN.search(text) is not None
+        or redacted(text)
+    )
 
 
 def _is_phone(value: str) -> bool:
