@@ -71,7 +71,7 @@ def _row(name: str, versions: str, cells: dict[str, bool]) -> str:
 def _with(page: str, rows: dict[str, str]) -> str:
     """The page with these rows in the place of those of the same frameworks, or added."""
     lines = page.splitlines()
-    last = max(place for place, line in enumerate(lines) if line.startswith("| "))
+    last = max(place for place, line in enumerate(lines) if line.startswith("|"))
     for name, row in rows.items():
         old = [place for place, line in enumerate(lines) if line.startswith(f"| {name} |")]
         if old:

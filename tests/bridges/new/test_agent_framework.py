@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from agent_framework import Agent, tool
-from agent_framework.openai import OpenAIChatCompletionClient
+from agent_framework.openai import OpenAIChatClient, OpenAIChatCompletionClient
 from tests.bridges import checks, desk
 from tests.bridges.conftest import Recording, Served
 from tests.bridges.stub import Stub
@@ -31,7 +31,11 @@ class AgentFramework:
     async def ask(self, agent: Any, question: str, *, streamed: bool) -> str:
         if not streamed:
             return str((await agent.run(question)).text)
-        return "".join([update.text async for update in agent.run(question, stream=True)])
+        stream, pieces = agent.run(question, stream=True), 0
+        async for update in stream:
+            pieces += bool(update.text)
+        assert pieces > 3
+        return str((await stream.get_final_response()).text)
 
 
 FRAMEWORK = AgentFramework()
@@ -40,6 +44,10 @@ FRAMEWORK = AgentFramework()
 def made() -> Any:
     model = FRAMEWORK.bridge.model("stub", desk.stub_url(), api_key="sk-stub")
     return FRAMEWORK.agent(model, [FRAMEWORK.tool()])
+
+
+def offered() -> Any:
+    return FRAMEWORK.tool()
 
 
 @pytest.mark.shows("recorded")
@@ -67,6 +75,16 @@ async def test_an_agent_is_done_once_whenever_its_run_goes_on(stub: Stub, app_fi
     await checks.read_back(FRAMEWORK, app_file, __name__)
 
 
+@pytest.mark.shows("as ours")
+async def test_a_tool_of_theirs_works_in_an_agent_of_ours(stub: Stub, app_file: Path) -> None:
+    await checks.their_tools(FRAMEWORK, app_file, __name__)
+
+
 @pytest.mark.shows("ours as theirs")
 async def test_what_is_ours_works_in_an_agent_of_the_framework(stub: Stub, served: Served) -> None:
     await checks.ours_as_theirs(FRAMEWORK, served, stub)
+
+
+async def test_its_default_protocol_reaches_our_models(stub: Stub, served: Served) -> None:
+    model = OpenAIChatClient("general", base_url=served.url, api_key="k")
+    await checks.responses(FRAMEWORK, model, stub)

@@ -9,7 +9,14 @@ from tests.bridges import checks, desk
 from tests.bridges.conftest import Recording, Served
 from tests.bridges.stub import Stub
 
-from agents import Agent, OpenAIChatCompletionsModel, RunConfig, Runner, function_tool
+from agents import (
+    Agent,
+    OpenAIChatCompletionsModel,
+    OpenAIResponsesModel,
+    RunConfig,
+    Runner,
+    function_tool,
+)
 from kickwheel.agents.bridges import openai_agents
 
 QUIET = RunConfig(tracing_disabled=True)
@@ -48,6 +55,10 @@ def made() -> Any:
     return FRAMEWORK.agent(model, [FRAMEWORK.tool()])
 
 
+def offered() -> Any:
+    return FRAMEWORK.tool()
+
+
 @pytest.mark.shows("recorded")
 async def test_its_traffic_is_recorded(stub: Stub, recording: Recording) -> None:
     await checks.recorded(FRAMEWORK, recording, streamed=False)
@@ -74,6 +85,16 @@ async def test_an_agent_is_done_once_whenever_its_run_goes_on(stub: Stub, app_fi
     await checks.read_back(FRAMEWORK, app_file, __name__)
 
 
+@pytest.mark.shows("as ours")
+async def test_a_tool_of_theirs_works_in_an_agent_of_ours(stub: Stub, app_file: Path) -> None:
+    await checks.their_tools(FRAMEWORK, app_file, __name__)
+
+
 @pytest.mark.shows("ours as theirs")
 async def test_what_is_ours_works_in_an_agent_of_the_sdk(stub: Stub, served: Served) -> None:
     await checks.ours_as_theirs(FRAMEWORK, served, stub)
+
+
+async def test_its_default_protocol_reaches_our_models(stub: Stub, served: Served) -> None:
+    model = OpenAIResponsesModel("general", AsyncOpenAI(base_url=served.url, api_key="k"))
+    await checks.responses(FRAMEWORK, model, stub)

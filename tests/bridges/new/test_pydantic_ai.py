@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from pydantic_ai import Agent, Tool
-from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.providers.openai import OpenAIProvider
 from tests.bridges import checks, desk
 from tests.bridges.conftest import Recording, Served
@@ -44,6 +44,10 @@ def made() -> Any:
     return FRAMEWORK.agent(model, [FRAMEWORK.tool()])
 
 
+def offered() -> Any:
+    return FRAMEWORK.tool()
+
+
 @pytest.mark.shows("recorded")
 async def test_its_traffic_is_recorded(stub: Stub, recording: Recording) -> None:
     await checks.recorded(FRAMEWORK, recording, streamed=False)
@@ -69,6 +73,18 @@ async def test_an_agent_is_done_once_whenever_its_run_goes_on(stub: Stub, app_fi
     await checks.read_back(FRAMEWORK, app_file, __name__)
 
 
+@pytest.mark.shows("as ours")
+async def test_a_tool_of_theirs_works_in_an_agent_of_ours(stub: Stub, app_file: Path) -> None:
+    await checks.their_tools(FRAMEWORK, app_file, __name__)
+
+
 @pytest.mark.shows("ours as theirs")
 async def test_what_is_ours_works_in_an_agent_of_pydantic_ai(stub: Stub, served: Served) -> None:
     await checks.ours_as_theirs(FRAMEWORK, served, stub)
+
+
+async def test_its_default_protocol_reaches_our_models(stub: Stub, served: Served) -> None:
+    model = OpenAIResponsesModel(
+        "general", provider=OpenAIProvider(base_url=served.url, api_key="k")
+    )
+    await checks.responses(FRAMEWORK, model, stub)
