@@ -28,9 +28,11 @@ from kickwheel.core.errors import KickwheelError, UsageError
 from kickwheel.core.identity import fresh
 from kickwheel.core.store import Store
 from kickwheel.models.caller import Caller, acting_for
+from kickwheel.serve import otlp
 from kickwheel.serve.answering import Answering
 from kickwheel.serve.auth import Keys, check_host
 from kickwheel.serve.completions import completion_routes
+from kickwheel.serve.contract import contract_route
 from kickwheel.serve.contracts import contract_routes
 from kickwheel.serve.embeddings import embedding_routes
 from kickwheel.serve.errors import Refused, refusal
@@ -100,6 +102,7 @@ class Front:
                 *file_routes(files),
                 *job_routes(house, files, jobs, self._worker),
                 *trace_routes(traces, recorder),
+                *otlp.otlp_routes(traces),
                 *response_routes(Responses(answering, store)),
                 *completion_routes(answering),
                 *embedding_routes(answering),
@@ -116,6 +119,8 @@ class Front:
         )
         # A redirect would lead to whatever the client says its host is.
         self._rest.router.redirect_slashes = False
+        told = contract_route(self._rest.routes, [("POST", PATH)], keyed=bool(self.keys))
+        self._rest.router.routes.append(told)
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -142,7 +147,7 @@ class Front:
         try:
             who = scope["state"]["caller"] = self.keys.admit(scope)
             if project:
-                if self._recorded is not None:
+                if self._recorded is not None and path != otlp.PATH:
                     await self._recorded(scope, receive, send, project, path, trace)
                     return
                 scope = {**scope, "path": path}
@@ -151,7 +156,7 @@ class Front:
                 await self._rest(scope, limited, send_named)
                 return
             if scope["method"] != "POST":
-                raise Refused(405, f"{PATH} wants POST, not {scope['method']}")
+                raise Refused(405, f"{PATH} wants POST, not {scope['method']}", allow="POST")
             body = await _body(limited)
             with acting_for(who):
                 await self._chat(body, receive, send_named, identity, trace, project)
@@ -165,7 +170,8 @@ class Front:
                 await _answer(refused, send_named)
 
     def _limited(self, scope: Any, receive: Receive) -> Receive:
-        limit = self._file_bytes if scope["path"] == "/v1/files" else self._body_bytes
+        larger = {"/v1/files": self._file_bytes, otlp.PATH: otlp.BYTES}
+        limit = larger.get(scope["path"], self._body_bytes)
         too_large = Refused(413, f"The body is larger than {limit} bytes.", code="body_too_large")
         length = dict(scope["headers"]).get(b"content-length", b"")
         if length.isdigit() and int(length) > limit:
@@ -324,7 +330,8 @@ async def _refuse_route(request: Request, error: Exception) -> Response:
             what += ". The URL of a project is /t/<project>/v1; its name has letters, digits, - . _"
     if error.status_code == 405:
         what = f"{request.url.path} does not take {request.method}"
-    return await _refuse(request, Refused(error.status_code, what))
+    allow = (error.headers or {}).get("Allow")
+    return await _refuse(request, Refused(error.status_code, what, allow=allow))
 
 
 def _listen(host: str, port: int, *, shared: bool = False) -> socket.socket:

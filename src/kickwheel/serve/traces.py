@@ -1,4 +1,11 @@
-"""/v1/traces/{id}/feedback: what somebody says of an answer."""
+"""/v1/traces/{id}: a trace, level by level, and what somebody says of its answer.
+
+    GET  /v1/traces/{id}                           the trace's line, and its root
+    GET  /v1/traces/{id}?parent=SPAN&limit=100     the spans right below one; after=CURSOR goes on
+    POST /v1/traces/{id}/feedback                  what somebody says of the answer
+
+Of a large trace only the spans of the level are read. Traces come in by `serve.otlp`.
+"""
 
 import time
 from typing import Any, Literal
@@ -6,17 +13,19 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from kickwheel.core.errors import UsageError
 from kickwheel.flywheel.traffic import check_right
-from kickwheel.records import Feedback, Trace
+from kickwheel.records import Feedback, Trace, wire
 from kickwheel.records.openai import message_from_openai
 from kickwheel.serve.errors import Refused, invalid
 from kickwheel.trace.record import Recorder
 from kickwheel.trace.store import Traces
 
+MOST = 1000
+"""Spans that one page of a level has at most."""
 ANSWER_ID = "chatcmpl-"
 """What an answer's id has before the id of its trace."""
 
@@ -53,7 +62,38 @@ def trace_routes(traces: Traces, recorder: Recorder) -> list[Route]:
         trace = await run_in_threadpool(say, identity, said)
         return JSONResponse({"object": "trace.feedback", "trace": trace, "verdict": said.verdict})
 
-    return [Route("/v1/traces/{identity}/feedback", feedback, methods=["POST"])]
+    def level(identity: str, parent: str | None, limit: int, after: str | None) -> dict[str, Any]:
+        try:
+            summary = traces.summary(identity)
+        except UsageError as error:
+            raise Refused(404, str(error), param="id", code="trace_not_found") from error
+        steps = traces.steps(summary.id, parent, limit=limit + 1, after=after)
+        return {
+            "object": "trace",
+            **wire.to_plain(summary),
+            "steps": [{**wire.to_plain(s.span), "children": s.children} for s in steps[:limit]],
+            "after": steps[limit - 1].cursor if len(steps) > limit else None,
+        }
+
+    async def show(request: Request) -> Response:
+        asked = request.query_params
+        identity = request.path_params["identity"].removeprefix(ANSWER_ID)
+        limit = _limit(asked.get("limit", "100"))
+        found = await run_in_threadpool(
+            level, identity, asked.get("parent"), limit, asked.get("after")
+        )
+        return Response(wire.to_bytes(found), media_type="application/json")
+
+    return [
+        Route("/v1/traces/{identity}/feedback", feedback, methods=["POST"]),
+        Route("/v1/traces/{identity}", show),
+    ]
+
+
+def _limit(written: str) -> int:
+    if written.isdecimal() and 1 <= int(written) <= MOST:
+        return int(written)
+    raise Refused(400, f"limit must be between 1 and {MOST}, not {written}", param="limit")
 
 
 def _found(traces: Traces, recorder: Recorder, identity: str) -> Trace:

@@ -1,11 +1,14 @@
 """Traces and what people said of them, in the store's database.
 
-A trace is written once and never changes; feedback is written beside it and joined when a trace is
-read. Lists are read from columns, never from the traces' bytes. What is written passes
-`core.redact` here, so that no way into the store goes around it.
+A trace that is added whole never changes; one that comes in pieces grows (`pieces`). Feedback is
+written beside it and joined when a trace is read. Lists are read from columns, never from the
+traces' bytes. What is written passes `core.redact` here, so that no way into the store goes around
+it.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -15,11 +18,15 @@ from kickwheel.core import redact
 from kickwheel.core.errors import UsageError
 from kickwheel.core.store import Store
 from kickwheel.core.store.database import Connection, Database
-from kickwheel.records import Feedback, Message, Span, Trace, genai, wire
+from kickwheel.records import Feedback, Trace, genai, wire
+from kickwheel.trace import pieces
+from kickwheel.trace.gathered import Arrival, named, question, tokens
 
 BATCH = 500
 """Traces in one transaction, and in one reading, at most."""
-QUESTION_CHARS = 200
+REMEMBERED = 1000
+"""Traces that come in pieces of which the placeholders are known by heart: later spans give the
+same value the same one. In others, what comes later gets new ones."""
 
 _SUMMARY = (
     "id, workload, source, start_ns, duration_ns, model, error, spans, input_tokens, "
@@ -59,6 +66,8 @@ class Traces:
         self.folder = store.folder
         """The store's folder."""
         self._database = store.database
+        self._joining = threading.Lock()
+        self._redactions: OrderedDict[str, redact.Redaction] = OrderedDict()
 
     def add(self, traces: Iterable[Trace]) -> int:
         """Keeps the traces with the feedback that they bring, and says how many were new.
@@ -76,22 +85,66 @@ class Traces:
             added += self._database.write(partial(_insert, batch=batch))
         return added
 
+    def join(self, arrivals: Sequence[Arrival]) -> int:
+        """Puts spans to their traces, known or new, and says how many were new.
+
+        Spans may come in any order, late, and again: a span whose id is known in its trace is left
+        as it is. All are written together or not at all.
+
+        Raises:
+            StoreError: the disk is full, or another process held the store for too long; nothing
+                was written.
+        """
+        with self._joining:
+            while True:
+                given = pieces.given(self._database, [arrival.id for arrival in arrivals])
+                clean = [self._clean(arrival, given.get(arrival.id, {})) for arrival in arrivals]
+                try:
+                    new: int = self._database.write(partial(pieces.add, arrivals=clean))
+                    return new
+                except pieces.Meanwhile:
+                    continue
+
     def get(self, identity: str) -> Trace:
         """The trace with this id, or the only one whose id begins so, with its feedback.
 
         Raises:
             UsageError: there is none, or several begin so.
         """
-        wanted = identity.strip().lower()
-        rows = self._database.read(
-            "SELECT id, body FROM trace WHERE id >= ? AND id < ? ORDER BY id LIMIT 2",
-            (wanted, wanted + "~"),
-        )
-        if not wanted or not rows:
-            raise UsageError(f'no trace "{identity}" in this store')
-        if len(rows) > 1 and rows[0][0] != wanted:
-            raise UsageError(f'several traces begin with "{identity}". Give more of the id.')
-        return next(_joined(self._database, rows[:1]))
+        return next(_joined(self._database, [self._row(identity, "id, body, seq")]))
+
+    def summary(self, identity: str) -> Summary:
+        """The trace's line in a list, found as `get` finds it, without reading its spans.
+
+        Raises:
+            UsageError: there is none, or several begin so.
+        """
+        return _summary(self._row(identity, f"{_SUMMARY}, ({_LAST}), seq"))
+
+    def steps(
+        self,
+        identity: str,
+        parent: str | None = None,
+        *,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> list[pieces.Step]:
+        """A level of a trace, by start: of one with many spans only these are read.
+
+        Args:
+            identity: the trace's whole id.
+            parent: the spans right below this one; by default the root, and spans whose parent
+                is not there.
+            after: the `cursor` of the last step of the page before.
+        Raises:
+            UsageError: there is no such trace, or `after` is no cursor.
+        """
+        position = (-(2**63), 0) if after is None else _position(after)
+        _, body, seq = self._row(identity, "id, body, seq")
+        trace = wire.from_bytes(body, Trace)
+        if trace.spans:
+            return pieces.steps_of(trace, parent, limit, position)
+        return pieces.steps(self._database, seq, parent, limit, position)
 
     def list(
         self, workload: str | None = None, *, limit: int = 50, before: str | None = None
@@ -106,7 +159,7 @@ class Traces:
         """
         where, values = _conditions(workload, "<", None if before is None else _position(before))
         rows = self._database.read(
-            f"SELECT seq, {_SUMMARY}, ({_LAST}) FROM trace AS t{where} "
+            f"SELECT {_SUMMARY}, ({_LAST}), seq FROM trace AS t{where} "
             "ORDER BY start_ns DESC, seq DESC LIMIT ?",
             (*values, limit),
         )
@@ -123,13 +176,13 @@ class Traces:
         while True:
             where, values = _conditions(workload, ">", position, inside=True)
             rows = self._database.read(
-                f"SELECT id, body, start_ns, seq FROM trace{where} ORDER BY start_ns, seq LIMIT ?",
+                f"SELECT id, body, seq, start_ns FROM trace{where} ORDER BY start_ns, seq LIMIT ?",
                 (*values, BATCH),
             )
             yield from _joined(self._database, rows)
             if len(rows) < BATCH:
                 return
-            position = rows[-1][2:]
+            position = (rows[-1][3], rows[-1][2])
 
     def feedback(self, identity: str, feedback: Feedback) -> str:
         """Keeps what somebody said of a trace, and returns the trace's whole id.
@@ -139,7 +192,7 @@ class Traces:
         """
         trace = self.get(identity).id
         said = redact.Redaction().feedback(feedback)
-        self._database.write(lambda connection: _say(connection, trace, [said]))
+        self._database.write(lambda connection: pieces.say(connection, trace, [said]))
         return trace
 
     def count(self, workload: str | None = None) -> int:
@@ -149,10 +202,44 @@ class Traces:
         return int(self._database.read(query, values)[0][0])
 
     def fingerprint(self, workload: str | None = None) -> str:
-        """Other than before, once a trace or feedback was added."""
+        """Other than before, once a trace, a span or feedback was added."""
         where, values = _conditions(workload, ">", None, inside=True)
-        query = f"SELECT COUNT(*), MAX(seq), (SELECT MAX(seq) FROM feedback) FROM trace{where}"
+        last = ", ".join(f"(SELECT MAX(seq) FROM {table})" for table in ("feedback", "span"))
+        query = f"SELECT COUNT(*), MAX(seq), {last} FROM trace{where}"
         return "-".join(str(n or 0) for n in self._database.read(query, values)[0])
+
+    def _row(self, identity: str, columns: str) -> tuple[Any, ...]:
+        wanted = identity.strip().lower()
+        rows: list[tuple[Any, ...]] = self._database.read(
+            f"SELECT {columns} FROM trace AS t WHERE id >= ? AND id < ? ORDER BY id LIMIT 2",
+            (wanted, wanted + "~"),
+        )
+        if not wanted or not rows:
+            raise UsageError(f'no trace "{identity}" in this store')
+        if len(rows) > 1 and rows[0][0] != wanted:
+            raise UsageError(f'several traces begin with "{identity}". Give more of the id.')
+        return rows[0]
+
+    def _clean(self, arrival: Arrival, given: Mapping[str, int]) -> pieces.Clean:
+        redaction = self._redactions.setdefault(arrival.id, redact.Redaction())
+        self._redactions.move_to_end(arrival.id)
+        if len(self._redactions) > REMEMBERED:
+            self._redactions.popitem(last=False)
+        redaction.after(given)
+        said = tuple(one for several in arrival.feedback.values() for one in several)
+        trace = redaction.trace(
+            Trace(id=arrival.id, workload="", spans=arrival.spans, feedback=said)
+        )
+        redaction.rest()
+        left = iter(trace.feedback)
+        feedback = {
+            span: tuple(next(left) for _ in several) for span, several in arrival.feedback.items()
+        }
+        return pieces.Clean(
+            arrival=replace(arrival, spans=trace.spans, feedback=feedback),
+            before=given,
+            after=redaction.given,
+        )
 
 
 def _joined(database: Database, rows: Sequence[tuple[Any, ...]]) -> Iterator[Trace]:
@@ -166,16 +253,15 @@ def _joined(database: Database, rows: Sequence[tuple[Any, ...]]) -> Iterator[Tra
     )
     for identity, body in found:
         said.setdefault(identity, []).append(wire.from_bytes(body, Feedback))
-    for row in rows:
-        trace = wire.from_bytes(row[1], Trace)
-        yield replace(trace, feedback=tuple(said.get(row[0], ())))
+    for identity, body, seq, *_ in rows:
+        trace = wire.from_bytes(body, Trace)
+        spans = trace.spans or pieces.spans(database, seq)
+        yield replace(trace, spans=spans, feedback=tuple(said.get(identity, ())))
 
 
-def _insert(
-    connection: Connection, batch: list[tuple[tuple[Any, ...], tuple[Feedback, ...], set[str]]]
-) -> int:
+def _insert(connection: Connection, batch: list[tuple[tuple[Any, ...], Trace, set[str]]]) -> int:
     added = 0
-    for row, feedback, agents in batch:
+    for row, trace, agents in batch:
         done = connection.execute(
             f"INSERT INTO trace ({_SUMMARY}, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
             "ON CONFLICT DO NOTHING",
@@ -183,21 +269,16 @@ def _insert(
         )
         if done.rowcount:
             added += 1
-            _say(connection, row[0], feedback)
+            pieces.say(connection, row[0], trace.feedback)
+            if pieces.is_large(trace):
+                pieces.spread(connection, trace)
             for agent in agents:
                 connection.execute("INSERT INTO took_part VALUES (?, ?)", (agent, row[0]))
     return added
 
 
-def _say(connection: Connection, trace: str, feedback: Iterable[Feedback]) -> None:
-    connection.executemany(
-        "INSERT INTO feedback (trace, body) VALUES (?, ?)",
-        [(trace, wire.to_bytes(said)) for said in feedback],
-    )
-
-
-def _row(trace: Trace) -> tuple[tuple[Any, ...], tuple[Feedback, ...], set[str]]:
-    """The trace's row, what was said of it, and the agents in it that worked for another one."""
+def _row(trace: Trace) -> tuple[tuple[Any, ...], Trace, set[str]]:
+    """The trace's row, the trace, and the agents in it that worked for another one."""
     root = trace.spans[0]
     models = [span for span in trace.spans if span.kind == "model"]
     counted = models or [root]
@@ -208,32 +289,16 @@ def _row(trace: Trace) -> tuple[tuple[Any, ...], tuple[Feedback, ...], set[str]]
         trace.source,
         root.start_ns,
         max(span.end_ns for span in trace.spans) - root.start_ns,
-        _named(counted),
+        named(counted[-1]),
         next((span.error for span in trace.spans if span.error is not None), None),
         len(trace.spans),
-        sum(_tokens(span, genai.INPUT_TOKENS) for span in counted),
-        sum(_tokens(span, genai.OUTPUT_TOKENS) for span in counted),
-        _question(trace.spans),
+        sum(tokens(span, genai.INPUT_TOKENS) for span in counted),
+        sum(tokens(span, genai.OUTPUT_TOKENS) for span in counted),
+        next((question(span) for span in trace.spans if span.input), ""),
         wire.to_bytes(bare),
     )
     agents = {span.name for span in trace.spans[1:] if span.kind == "agent"} - {trace.workload}
-    return row, trace.feedback, agents
-
-
-def _named(spans: list[Span]) -> str:
-    last = spans[-1].attributes
-    return str(last.get(genai.RESPONSE_MODEL) or last.get(genai.REQUEST_MODEL) or "")
-
-
-def _tokens(span: Span, name: str) -> int:
-    value = span.attributes.get(name, 0)
-    return value if isinstance(value, int) else 0
-
-
-def _question(spans: tuple[Span, ...]) -> str:
-    asked: tuple[Message, ...] = next((span.input for span in spans if span.input), ())
-    said = [message.content or "" for message in asked if message.role == "user"]
-    return " ".join(said[-1][: 2 * QUESTION_CHARS].split())[:QUESTION_CHARS] if said else ""
+    return row, trace, agents
 
 
 def _conditions(
@@ -269,7 +334,7 @@ def _position(cursor: str) -> tuple[int, int]:
 
 
 def _summary(row: tuple[Any, ...]) -> Summary:
-    seq, identity, workload, source, start_ns, duration_ns, model, error, spans = row[:9]
+    identity, workload, source, start_ns, duration_ns, model, error, spans = row[:8]
     return Summary(
         id=identity,
         workload=workload,
@@ -279,9 +344,9 @@ def _summary(row: tuple[Any, ...]) -> Summary:
         model=model,
         error=error,
         spans=spans,
-        input_tokens=row[9],
-        output_tokens=row[10],
-        question=row[11],
-        verdict=None if row[12] is None else wire.from_bytes(row[12], Feedback).verdict,
-        cursor=f"{start_ns}-{seq}",
+        input_tokens=row[8],
+        output_tokens=row[9],
+        question=row[10],
+        verdict=None if row[11] is None else wire.from_bytes(row[11], Feedback).verdict,
+        cursor=f"{start_ns}-{row[12]}",
     )

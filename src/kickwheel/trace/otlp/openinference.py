@@ -1,0 +1,32 @@
+"""OpenInference's names, which Phoenix and the instrumentations of LlamaIndex, CrewAI, smolagents
+and DSPy write; `trace.openinference` reads them."""
+
+from kickwheel.records import SpanKind
+from kickwheel.trace import openinference
+from kickwheel.trace.openinference import KIND
+from kickwheel.trace.otlp.observed import Observed
+from kickwheel.trace.otlp.understood import Understood
+
+_STEPS = ("CHAIN", "PROMPT", "EVALUATOR", "UNKNOWN")
+_STARTS = ("llm", "input", "output", "retrieval.documents")
+
+
+def understand(span: Observed, found: Understood) -> None:
+    """Adds what the span says in these names."""
+    told = span.attributes
+    sort = told.get(KIND)
+    if sort is None and not any(name.startswith(("llm.", "input.value")) for name in told):
+        return
+    try:
+        said = openinference.told(told, span.name, None if sort is not None else "UNKNOWN")
+    except (ValueError, RecursionError) as error:
+        found.unread.append(str(error))
+        return
+    kind: SpanKind = "step" if said.attributes.get(KIND) in _STEPS else said.kind
+    found.called(kind if sort is not None else None)
+    found.input = found.input or said.input
+    found.output = found.output or said.output
+    found.tools = found.tools or said.tools
+    found.tell(said.attributes)
+    if sort is not None:
+        found.use(told, _STARTS)

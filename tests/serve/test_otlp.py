@@ -1,0 +1,227 @@
+"""OTLP by the real OpenTelemetry SDK and its exporter, and by hand where no SDK would do it."""
+
+import gzip
+import http.client
+import json
+import sqlite3
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.exporter.otlp.proto.http import Compression
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter
+from opentelemetry.trace import Status, StatusCode
+
+from kickwheel.records import Message, ToolCall, genai
+from kickwheel.serve import otlp
+from tests.serve.conftest import Rooms, Served, running
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
+@pytest.fixture
+def served(tmp_path: Path, rooms: Rooms) -> Iterator[Served]:
+    with running(tmp_path / "store", rooms) as running_server:
+        yield running_server
+
+
+def traced(exporter: SpanExporter, service: str = "shop") -> None:
+    """What an instrumented agent does: it asks a model, runs a tool, and fails at the end."""
+    provider = TracerProvider(resource=Resource({"service.name": service}))
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    tracer = provider.get_tracer("tests")
+    call = {"type": "tool_call", "id": "call_7", "name": "find", "arguments": {"city": "Rome"}}
+    with tracer.start_as_current_span("invoke_agent concierge") as agent:
+        agent.set_attributes(
+            {genai.OPERATION: "invoke_agent", genai.AGENT_NAME: "concierge", "team": "blue"}
+        )
+        with tracer.start_as_current_span("chat gpt-5-mini") as chat:
+            asked = [{"role": "user", "parts": [{"type": "text", "content": "Mail ann@shop.io"}]}]
+            answered = [{"role": "assistant", "parts": [call], "finish_reason": "tool_call"}]
+            tool = {"type": "function", "name": "find", "parameters": {"type": "object"}}
+            chat.set_attributes(
+                {
+                    genai.OPERATION: "chat",
+                    genai.REQUEST_MODEL: "gpt-5-mini",
+                    genai.INPUT_TOKENS: 20,
+                    genai.OUTPUT_TOKENS: 7,
+                    genai.SYSTEM_INSTRUCTIONS: json.dumps([{"type": "text", "content": "Be kind"}]),
+                    genai.INPUT_MESSAGES: json.dumps(asked),
+                    genai.OUTPUT_MESSAGES: json.dumps(answered),
+                    genai.TOOL_DEFINITIONS: json.dumps([tool]),
+                }
+            )
+        with tracer.start_as_current_span("execute_tool find") as ran:
+            ran.set_attributes(
+                {
+                    genai.OPERATION: "execute_tool",
+                    genai.TOOL_NAME: "find",
+                    genai.TOOL_CALL_ID: "call_7",
+                    genai.TOOL_ARGUMENTS: '{"city": "Rome"}',
+                    genai.TOOL_RESULT: "nothing",
+                }
+            )
+            ran.set_status(Status(StatusCode.ERROR, "no table left"))
+    provider.shutdown()
+
+
+@pytest.mark.parametrize("compression", [Compression.NoCompression, Compression.Gzip])
+def test_what_the_real_exporter_sends_span_by_span_is_one_trace(
+    served: Served, compression: Compression
+) -> None:
+    # A simple processor sends each span as it ends: children come before their root.
+    traced(OTLPSpanExporter(f"{served.url}/v1/traces", compression=compression))
+    (line,) = served.traces.list()
+    trace = served.traces.get(line.id)
+    agent, chat, tool = trace.spans
+    assert (trace.workload, trace.source, line.spans) == ("shop", "otlp", 3)
+    assert (line.input_tokens, line.output_tokens, line.model) == (20, 7, "gpt-5-mini")
+    assert line.question == "Mail <email_1>"
+    assert line.error == tool.error == "no table left"
+    assert (agent.kind, agent.name, agent.parent) == ("agent", "concierge", None)
+    assert agent.attributes["team"] == "blue"
+    assert chat.parent == tool.parent == agent.id
+    called = ToolCall(id="call_7", name="find", arguments='{"city": "Rome"}')
+    assert chat.input == (
+        Message(role="system", content="Be kind"),
+        Message(role="user", content="Mail <email_1>"),
+    )
+    assert chat.output == (Message(role="assistant", tool_calls=(called,)),)
+    assert chat.attributes[genai.FINISH_REASONS] == ["tool_call"]
+    assert [spec.name for spec in chat.tools] == ["find"]
+    assert tool.input == (Message(role="assistant", tool_calls=(called,)),)
+    assert tool.output == (Message(role="tool", content="nothing", tool_call_id="call_7"),)
+
+
+def test_the_path_or_a_header_says_whose_traffic_it_is(served: Served) -> None:
+    traced(OTLPSpanExporter(f"{served.url}/t/desk/v1/traces"))
+    traced(OTLPSpanExporter(f"{served.url}/v1/traces", headers={otlp.WORKLOAD: "triage"}))
+    assert {line.workload for line in served.traces.list()} == {"desk", "triage"}
+
+
+def test_json_is_answered_in_json_and_unknown_fields_are_passed_over(served: Served) -> None:
+    body = a_request(a_span("00f067aa0ba902b7"))
+    body["resourceSpans"][0]["schemaUrl"] = "https://example.com"
+    body["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["flags"] = 257
+    body["tomorrow"] = {"is": ["another", "day"]}
+    status, answer, headers = post(served, json.dumps(body).encode())
+    assert (status, answer, headers["content-type"]) == (200, b"{}", "application/json")
+    assert served.traces.get(TRACE).spans[0].name == "GET /"
+
+
+def test_spans_that_cannot_be_kept_are_counted_with_the_reason_and_the_others_stay(
+    served: Served,
+) -> None:
+    body = a_request(a_span("00f067aa0ba902b7"), a_span("00"), a_span("0" * 16))
+    _, answer, _ = post(served, json.dumps(body).encode())
+    told = json.loads(answer)["partialSuccess"]
+    assert told["rejectedSpans"] == "2"
+    assert "a span id must be 8 bytes" in told["errorMessage"]
+    packed = ExportTraceServiceRequest()
+    packed.resource_spans.add().scope_spans.add().spans.add(name="lost", trace_id=b"short")
+    _, answer, headers = post(served, packed.SerializeToString(), "application/x-protobuf")
+    partial = ExportTraceServiceResponse.FromString(answer).partial_success
+    assert headers["content-type"] == "application/x-protobuf"
+    assert (partial.rejected_spans, "trace id" in partial.error_message) == (1, True)
+    assert served.traces.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "coding"),
+    [
+        (b"\x0a\xff\xff", "application/x-protobuf", None),
+        (b"\x00 no protobuf at all", "application/x-protobuf", None),
+        (b'{"resourceSpans": [', "application/json", None),
+        (b'{"resourceSpans": "many"}', "application/json", None),
+        (b"not gzip", "application/json", "gzip"),
+        (gzip.compress(b"{}" * 999)[:-9], "application/json", "gzip"),
+        (b"[" * 100_000, "application/json", None),
+    ],
+)
+def test_what_is_no_otlp_is_refused_in_the_encoding_that_it_claims(
+    served: Served, body: bytes, kind: str, coding: str | None
+) -> None:
+    status, answer, headers = post(served, body, kind, coding)
+    assert (status, headers["content-type"]) == (400, kind)
+    assert b"not an Export" in answer or b"gzip" in answer
+
+
+def test_what_is_too_large_is_refused_before_it_is_held(served: Served) -> None:
+    bomb = gzip.compress(b" " * (100 << 20))
+    status, answer, _ = post(served, bomb, "application/json", "gzip")
+    assert status == 413
+    assert b"Send fewer spans" in answer
+    # Said before a byte of the body is there.
+    asking = http.client.HTTPConnection(served.url.removeprefix("http://"))
+    asking.putrequest("POST", "/v1/traces")
+    asking.putheader("content-length", str(100 << 20))
+    asking.endheaders()
+    assert asking.getresponse().status == 413
+    asking.close()
+    status, _, _ = post(served, b"{}" + b" " * (otlp.BYTES - 2))
+    assert status == 200
+
+
+def test_other_encodings_are_refused_with_those_that_are_taken(served: Served) -> None:
+    status, answer, _ = post(served, b"", "text/plain")
+    assert status == 415
+    assert b"application/x-protobuf" in answer
+    status, answer, _ = post(served, b"", "application/json", "br")
+    assert status == 415
+
+
+def test_a_locked_store_says_later_and_the_same_again_loses_nothing(
+    served: Served, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    body = json.dumps(a_request(a_span("00f067aa0ba902b7"))).encode()
+    with sqlite3.connect(tmp_path / "store" / "store.db", isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        served.store.database._writer.execute("PRAGMA busy_timeout = 50")  # type: ignore[attr-defined]
+        status, answer, headers = post(served, body)
+        other.execute("ROLLBACK")
+    assert status == 503
+    assert int(headers["retry-after"]) > 0
+    assert b"busy" in answer
+    assert served.traces.count() == 0
+    for _ in range(2):
+        assert post(served, body)[0] == 200
+    assert len(served.traces.get(TRACE).spans) == 1
+
+
+def a_span(identity: str, parent: str = "", **more: Any) -> dict[str, Any]:
+    return {
+        "traceId": TRACE,
+        "spanId": identity,
+        "parentSpanId": parent,
+        "name": "GET /",
+        "startTimeUnixNano": "1790000000000000000",
+        "endTimeUnixNano": "1790000000000000900",
+        "attributes": [],
+        **more,
+    }
+
+
+def a_request(*spans: dict[str, Any]) -> dict[str, Any]:
+    return {"resourceSpans": [{"scopeSpans": [{"spans": list(spans)}]}]}
+
+
+def post(
+    served: Served, body: bytes, kind: str = "application/json", coding: str | None = None
+) -> tuple[int, bytes, dict[str, str]]:
+    headers = {"content-type": kind} | ({"content-encoding": coding} if coding else {})
+    request = urllib.request.Request(f"{served.url}/v1/traces", body, headers)
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return answer.status, answer.read(), {k.lower(): v for k, v in answer.headers.items()}
+    except urllib.error.HTTPError as error:
+        return error.code, error.read(), {k.lower(): v for k, v in error.headers.items()}
