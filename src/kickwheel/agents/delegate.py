@@ -1,6 +1,7 @@
 """An agent as a tool of another one: a task in, its answer out."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from kickwheel.agents.events import Agent
@@ -48,6 +49,8 @@ class _Delegate:
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
+        if isinstance(agent, Worker) and agent.trusted is not True:
+            self.limits = replace(self.limits, trusted=agent.trusted)
         description = agent.description if isinstance(agent, Worker) else ""
         self.spec = ToolSpec(name=agent.name, description=description, parameters=_TASK)
 

@@ -42,6 +42,8 @@ class Worker:
         """What keeps its runs, so that they survive the program."""
         self.memory: Memory | None = None
         """What it remembers."""
+        self.trusted: bool | None = True
+        """Whether its answers are ours; see `agents.tools.Limits.trusted`."""
         self._options = options
 
     @property

@@ -1,0 +1,351 @@
+"""The connection to an agent elsewhere, by the official SDK.
+
+The other side is a stranger: its card is checked before anything is sent, it may send us nowhere
+but to the host that the app file names, no redirect is followed, and what it says is bounded.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import httpx  # What the SDK is built on; it comes with it.
+from a2a.client import Client, ClientConfig, ClientFactory
+from a2a.client.card_resolver import A2ACardResolver
+from a2a.client.errors import A2AClientError
+from a2a.types import (
+    AgentCard,
+    AgentInterface,
+    GetTaskRequest,
+    Part,
+    Role,
+    SendMessageConfiguration,
+    SendMessageRequest,
+    StreamResponse,
+    SubscribeToTaskRequest,
+    Task,
+    TaskState,
+)
+from a2a.types import Message as Said
+from a2a.utils.constants import TransportProtocol
+from a2a.utils.errors import A2AError
+from google.protobuf.json_format import MessageToDict, ParseError
+
+from kickwheel.agents.kinds.a2a_reply import Reply
+from kickwheel.core import redact
+from kickwheel.core.errors import ModelError
+
+ANSWER_CHARS = 4_000_000
+"""Characters of an answer at most."""
+TRIES = 5
+"""How often a broken connection to a task is made again."""
+BINDINGS = (TransportProtocol.JSONRPC, TransportProtocol.HTTP_JSON)
+SPOKEN = ("1.", "0.3")
+"""How versions of the protocol begin that the SDK speaks."""
+
+
+class Link:
+    """The connection to one agent; an async context manager."""
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        headers: Mapping[str, str],
+        *,
+        hosts: Iterable[str],
+        streaming: bool,
+        timeout_s: float,
+    ) -> None:
+        self.name = name
+        self._url = url
+        self._hosts = {_place(url), *(host.lower() for host in hosts)}
+        self.streaming = streaming
+        self._session = httpx.AsyncClient(
+            headers=dict(headers),
+            follow_redirects=False,
+            timeout=httpx.Timeout(timeout_s, connect=10.0),
+        )
+        self._lock = asyncio.Lock()
+        self._card: AgentCard | None = None
+        self._client: Client | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._session.aclose()
+
+    async def card(self) -> AgentCard:
+        """Its card, read once.
+
+        Raises:
+            ModelError: it cannot be read, or cannot be believed.
+        """
+        async with self._lock:
+            if self._card is None:
+                try:
+                    card = await A2ACardResolver(self._session, self._url).get_agent_card()
+                except (A2AError, ValueError, ParseError) as error:
+                    raise self.failed(error) from error
+                card.CopyFrom(self._checked(card))
+                config = ClientConfig(
+                    httpx_client=self._session,
+                    streaming=self.streaming,
+                    polling=True,
+                    supported_protocol_bindings=list(BINDINGS),
+                )
+                self._client = ClientFactory(config).create(card)
+                self._card = card
+            return self._card
+
+    @asynccontextmanager
+    async def followed(self, say: Callable[[str], None]) -> AsyncGenerator["Followed"]:
+        """One question and what becomes of it.
+
+        Args:
+            say: told the answer piece by piece.
+        """
+        followed = Followed(self, say)
+        try:
+            yield followed
+        finally:
+            await followed.close()
+
+    async def client(self) -> Client:
+        """What speaks to it."""
+        await self.card()
+        assert self._client is not None
+        return self._client
+
+    def _checked(self, card: AgentCard) -> AgentCard:
+        """The card with those of its interfaces that we can use, and may."""
+        if not card.name:
+            raise ModelError(f"{self.name}: the card at {self._url} names no agent")
+        spoken = [i for i in card.supported_interfaces if _is_spoken(i)]
+        if not spoken:
+            offered = ", ".join(
+                f"{i.protocol_binding} {i.protocol_version}" for i in card.supported_interfaces
+            )
+            raise ModelError(
+                f"{self.name}: its card offers {offered or 'no interface'}; JSONRPC and HTTP+JSON "
+                "of protocol 1.0 or 0.3 are spoken here"
+            )
+        near = [i for i in spoken if _place(i.url) in self._hosts and self._as_safe(i.url)]
+        if not near:
+            other = _place(spoken[0].url)
+            if other in self._hosts:
+                raise ModelError(f"{self.name}: its card leads from https to {spoken[0].url}")
+            raise ModelError(
+                f"{self.name}: its card at {self._url} sends us to {other}, another place than "
+                f"the app file names. If that is meant, say so: hosts: [{other}]"
+            )
+        checked = AgentCard()
+        checked.CopyFrom(card)
+        del checked.supported_interfaces[:]
+        checked.supported_interfaces.extend(near)
+        return checked
+
+    def _as_safe(self, url: str) -> bool:
+        return url.startswith("https:") or not self._url.startswith("https:")
+
+    def failed(self, error: Exception) -> ModelError:
+        """What an error of the SDK is to the agent's caller."""
+        status = getattr(error, "status_code", None)
+        what = redact.text(str(error) or type(error).__name__)[:1000]
+        if status in (301, 302, 303, 307, 308):
+            what = f"{self._url} sends us elsewhere, which is not followed; write where it is"
+        return ModelError(f"{self.name}: {what}", status=502)
+
+
+class Followed:
+    """One question to the agent, and what becomes of it."""
+
+    def __init__(self, link: Link, say: Callable[[str], None]) -> None:
+        self._link = link
+        self._say = say
+        self._said = ""
+        self._stream: AsyncIterator[StreamResponse] | None = None
+        self._task = Task()
+        """The task as far as it is known."""
+
+    async def send(self, text: str, message: str, to: Reply) -> Reply:
+        """What comes of a message as soon as it has a task.
+
+        Args:
+            message: the message's id.
+            to: what it answers; the task is then known.
+        Raises:
+            ModelError: it was not taken.
+        """
+        await self.close()
+        request = SendMessageRequest(
+            message=Said(
+                message_id=message,
+                role=Role.ROLE_USER,
+                parts=[Part(text=text)],
+                task_id=to.task,
+                context_id=to.context,
+            ),
+            configuration=SendMessageConfiguration(
+                accepted_output_modes=["text/plain", "application/json"]
+            ),
+        )
+        self._task = Task(id=to.task, context_id=to.context)
+        try:
+            self._stream = (await self._link.client()).send_message(request)
+            async for event in self._stream:
+                self._take(event)
+                if event.HasField("message"):
+                    return Reply(state="completed", text=_text(event.message.parts))
+                if self._task.id:
+                    return self._reply()
+        except (A2AError, ValueError, ParseError) as error:
+            raise self._link.failed(error) from error
+        raise ModelError(f"{self._link.name} took the message and said nothing")
+
+    async def end(self, reply: Reply, poll_s: float) -> Reply:
+        """What the task comes to: its end, or a question.
+
+        Raises:
+            ModelError: it is not there any more, or cannot be reached.
+        """
+        broken, pause_s = 0, 0.1
+        while True:
+            try:
+                stream = self._stream or await self._updates(reply.task)
+                self._stream = None
+                if stream is not None:
+                    async for event in stream:
+                        self._take(event)
+                        broken = 0
+                        if self._reply().state != "working":
+                            return self._reply()
+                now = await (await self._link.client()).get_task(GetTaskRequest(id=reply.task))
+                self._take(StreamResponse(task=now))
+                if self._reply().state != "working":
+                    return self._reply()
+            except A2AClientError as error:
+                broken += 1
+                if broken > TRIES:
+                    raise self._link.failed(error) from error
+                pause_s = max(pause_s, 0.5)
+            except (A2AError, ValueError, ParseError) as error:
+                raise self._link.failed(error) from error
+            await asyncio.sleep(pause_s)
+            pause_s = min(poll_s, 2 * pause_s)
+
+    def say_rest(self, text: str) -> None:
+        """Says what of the answer was not said yet."""
+        if text.startswith(self._said):
+            self._say(text[len(self._said) :])
+        self._said = text
+
+    async def close(self) -> None:
+        """Reads no further."""
+        stream, self._stream = self._stream, None
+        close = getattr(stream, "aclose", None)
+        if close is not None:
+            with suppress(A2AError):
+                await close()
+
+    async def _updates(self, task: str) -> AsyncIterator[StreamResponse] | None:
+        """What happens in the task from now on; `None` where it cannot be streamed."""
+        card = await self._link.card()
+        if not (self._link.streaming and card.capabilities.streaming):
+            return None
+        return _subscribed((await self._link.client()).subscribe(SubscribeToTaskRequest(id=task)))
+
+    def _take(self, event: StreamResponse) -> None:
+        task = self._task
+        if event.HasField("task"):
+            task.CopyFrom(event.task)
+        elif event.HasField("status_update"):
+            task.id, task.context_id = event.status_update.task_id, event.status_update.context_id
+            task.status.CopyFrom(event.status_update.status)
+        elif event.HasField("artifact_update"):
+            update = event.artifact_update
+            task.id, task.context_id = update.task_id, update.context_id
+            known = {a.artifact_id: a for a in task.artifacts}
+            old = known.get(update.artifact.artifact_id)
+            if old is None:
+                task.artifacts.append(update.artifact)
+            elif update.append:
+                old.parts.extend(update.artifact.parts)
+            else:
+                old.CopyFrom(update.artifact)
+            answer = _answer(task)
+            if len(answer) > ANSWER_CHARS:
+                raise ModelError(f"{self._link.name} answers more than {ANSWER_CHARS} characters")
+            if answer.startswith(self._said):
+                self.say_rest(answer)
+
+    def _reply(self) -> Reply:
+        task = self._task
+        state: Any = _STATES.get(task.status.state, "working")
+        said = _text(task.status.message.parts)
+        text = (_answer(task) or said) if state == "completed" else said
+        return Reply(state=state, task=task.id, context=task.context_id, text=text[:ANSWER_CHARS])
+
+
+_STATES = {
+    TaskState.TASK_STATE_INPUT_REQUIRED: "input-required",
+    TaskState.TASK_STATE_COMPLETED: "completed",
+    TaskState.TASK_STATE_FAILED: "failed",
+    TaskState.TASK_STATE_CANCELED: "canceled",
+    TaskState.TASK_STATE_REJECTED: "rejected",
+    TaskState.TASK_STATE_AUTH_REQUIRED: "auth-required",
+}
+
+
+async def _subscribed(stream: AsyncIterator[StreamResponse]) -> AsyncGenerator[StreamResponse]:
+    """The updates; none where the task has ended meanwhile, or cannot be subscribed to."""
+    try:
+        async for event in stream:
+            yield event
+    except A2AClientError:
+        raise
+    except A2AError:
+        return
+
+
+def _answer(task: Task) -> str:
+    """All artifacts as one text."""
+    return "\n\n".join(_text(artifact.parts, "") for artifact in task.artifacts)
+
+
+def _text(parts: Iterable[Part], between: str = "\n\n") -> str:
+    """The parts as one text: data as JSON, files by their names."""
+    return between.join(_read(part) for part in parts)
+
+
+def _read(part: Part) -> str:
+    kind = part.WhichOneof("content")
+    if kind == "text":
+        return part.text
+    if kind == "data":
+        return json.dumps(MessageToDict(part.data), ensure_ascii=False)
+    return f"[file {part.filename or part.url or part.media_type}]"
+
+
+def _is_spoken(interface: AgentInterface) -> bool:
+    return interface.protocol_binding in BINDINGS and (
+        not interface.protocol_version or interface.protocol_version.startswith(SPOKEN)
+    )
+
+
+def _place(url: str) -> str:
+    """Host and port of the URL, as they stand there; empty where it is none."""
+    try:
+        parts = urlsplit(url)
+        return parts.netloc.rpartition("@")[2].lower() if parts.hostname and parts.port != 0 else ""
+    except ValueError:
+        return ""
