@@ -126,10 +126,12 @@ class Heard:
 
     def _ended(self, done: Done) -> None:
         self._models += 1
-        if self._models > 1:
-            self._run.begin()
         self._usage = self._usage + done.usage
-        self._run.charge(done.usage)
+        try:
+            if self._models > 1:
+                self._run.begin()
+        finally:
+            self._run.charge(done.usage)  # Paid for it is in any case.
         with span("model", done.model or self._run.name) as noted:
             noted.start_ns -= time.perf_counter_ns() - self._since
             noted.attributes[genai.OPERATION] = "chat"
