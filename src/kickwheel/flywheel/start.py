@@ -1,11 +1,16 @@
-"""A project to start from: a blueprint's copy, or an app file around traffic of one's own."""
+"""A project to start from: a blueprint's copy, an app file around traffic of one's own, or what a
+workflow of another program becomes."""
 
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import kickwheel
+from kickwheel.agents.nat.workflow import translate
+from kickwheel.agents.nat.written import Left
+from kickwheel.app import check_app
 from kickwheel.core.errors import UsageError
 from kickwheel.core.files import write_whole
 from kickwheel.core.plugins import nearest
@@ -74,6 +79,39 @@ def init(
     return folder
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FromNat:
+    """The app that a workflow of NVIDIA's NeMo Agent Toolkit became."""
+
+    app: Path
+    todo: tuple[Left, ...]
+    """Keys about which somebody must do something, in the order of the file."""
+    moot: tuple[Left, ...]
+    """Keys without a counterpart that need none."""
+
+
+def import_nat(file: Path, out: Path | None = None) -> FromNat:
+    """Makes an app of a workflow of NVIDIA's NeMo Agent Toolkit; it is checked, not opened.
+
+    Args:
+        file: the workflow's YAML.
+        out: the folder; by default named for the file.
+    Raises:
+        ConfigError: the file is no YAML mapping, or names one that is none.
+        UsageError: the folder is not empty.
+    """
+    made = translate(file)
+    folder = _empty(out or Path(_plain(file.stem)), "--out")
+    for name, text in made.files.items():
+        write_whole(folder / name, text)
+    check_app(folder)
+    return FromNat(
+        app=folder / "app.yml",
+        todo=tuple(one for one in made.left if one.act),
+        moot=tuple(one for one in made.left if not one.act),
+    )
+
+
 def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "project"
 
@@ -90,8 +128,8 @@ def _about(folder: Path) -> str:
     return next((line for line in lines if line and not line.startswith("#")), "")
 
 
-def _empty(folder: Path) -> Path:
+def _empty(folder: Path, option: str = "--into") -> Path:
     if folder.exists() and any(folder.iterdir()):
-        raise UsageError(f"{folder} is there and not empty. Choose another with --into.")
+        raise UsageError(f"{folder} is there and not empty. Choose another with {option}.")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
