@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import kickwheel
 from kickwheel.agents.nat.workflow import translate
 from kickwheel.agents.nat.written import Left
 from kickwheel.app import check_app
@@ -117,7 +116,7 @@ def _plain(name: str) -> str:
 
 
 def _shelf() -> Path:
-    package = Path(kickwheel.__file__).parent
+    package = Path(__file__).parents[1]
     inside = package / "blueprints"
     return inside if inside.exists() else package.parents[1] / "blueprints"
 
