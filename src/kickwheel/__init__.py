@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     )
     from kickwheel.core.errors import KickwheelError
     from kickwheel.core.plugins import Context, Part
+    from kickwheel.flywheel.export import export
     from kickwheel.flywheel.promotion import promote, rollback
-    from kickwheel.flywheel.start import init
+    from kickwheel.flywheel.start import import_nat, init
     from kickwheel.flywheel.traffic import feedback, import_
     from kickwheel.flywheel.turn import Turned, curate, evaluate, snapshot, tune, turn
     from kickwheel.flywheel.why import why
@@ -43,8 +44,10 @@ _HOMES = {
     "check_app": "kickwheel.app",
     "curate": "kickwheel.flywheel.turn",
     "evaluate": "kickwheel.flywheel.turn",
+    "export": "kickwheel.flywheel.export",
     "feedback": "kickwheel.flywheel.traffic",
     "import_": "kickwheel.flywheel.traffic",
+    "import_nat": "kickwheel.flywheel.start",
     "init": "kickwheel.flywheel.start",
     "open_app": "kickwheel.app",
     "promote": "kickwheel.flywheel.promotion",
@@ -74,8 +77,10 @@ __all__ = [
     "check_app",
     "curate",
     "evaluate",
+    "export",
     "feedback",
     "import_",
+    "import_nat",
     "init",
     "open_app",
     "promote",

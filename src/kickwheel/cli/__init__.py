@@ -22,6 +22,8 @@ VERBS = {
     "serve": "Answer over the OpenAI protocol.",
     "pull": "Get a base model, checked and kept for offline use.",
     "import": "Land traffic from a file as traces.",
+    "import-nat": "Make an app of a NeMo Agent Toolkit workflow, and tell what is left to do.",
+    "export": "Write traces as OTLP, to a file or a collector.",
     "feedback": "Say of an answer whether it was right, and what would have been.",
     "curate": "Make a dataset from traces.",
     "tune": "Make an adapter from a dataset.",
@@ -102,4 +104,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _module(verb: str) -> str:
-    return f"{verb}_" if verb in ("import", "show") else verb
+    return f"{verb}_" if verb in ("import", "show") else verb.replace("-", "_")

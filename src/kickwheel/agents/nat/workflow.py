@@ -1,0 +1,155 @@
+"""A whole NAT file, and the app that it becomes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from kickwheel.agents.nat.agents import AGENTS, House, agent
+from kickwheel.agents.nat.models import length, model
+from kickwheel.agents.nat.rest import memories, others, served
+from kickwheel.agents.nat.tools import CLOCK, CLOCK_TEXT, group, tool
+from kickwheel.agents.nat.written import Entry, Left, Written
+
+WORKFLOW = "workflow"
+"""The agent that the workflow becomes, where it names no other."""
+_MEMORY_TOOLS = ("add_memory", "get_memory", "delete_memory")
+_CODE = (
+    "A graph or agent of another framework is one of ours as it is: agents: {NAME: {kind: "
+    "langgraph, object: MODULE:OBJECT}}, and so for LangChain, LlamaIndex, CrewAI, Semantic "
+    "Kernel, ADK, Strands, AutoGen; for others write an agent of ours around the models"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Translated:
+    """What a NAT file becomes."""
+
+    files: Mapping[str, str]
+    """By name: `app.yml`, and what it needs beside it."""
+    left: tuple[Left, ...]
+    """Keys without a counterpart, in the order of the file."""
+
+
+def translate(file: Path) -> Translated:
+    """The app that a NAT workflow becomes, and what of it has no counterpart.
+
+    Raises:
+        ConfigError: the file is no YAML mapping, or builds on one that is none.
+    """
+    written = Written.read(file)
+    house = House()
+    for entry in written.section("llms").entries():
+        house.models[entry.name] = model(entry)
+        tokens = length(entry)
+        if tokens is not None:
+            house.lengths[entry.name] = tokens
+    memories(written, house)
+    _tools(written, house)
+    _agents(written, house)
+    serve = served(written)
+    others(written)
+    for where in list(written.unknown()):
+        written.tell(where, "is no key of NAT 1.9 that we know: nothing became of it", act=True)
+    shelves = {
+        "models": house.models,
+        "tools": house.tools,
+        "memory": house.memory,
+        "agents": house.agents,
+        "serve": serve,
+    }
+    app = {name: shelf for name, shelf in shelves.items() if shelf}
+    left = sorted(written.left, key=lambda one: (one.file != str(file), one.line, one.column))
+    files = {"app.yml": _yaml(file, app, sum(one.act for one in left))}
+    if any("clock:" in str(box.get("functions")) for box in house.tools.values()):
+        files[CLOCK] = CLOCK_TEXT
+    return Translated(files=files, left=tuple(left))
+
+
+def _tools(written: Written, house: House) -> None:
+    guards = written.data.get("authentication")
+    for entry in written.section("function_groups").entries():
+        made = group(entry, guards if isinstance(guards, Mapping) else {})
+        if made is not None:
+            house.tools[entry.name] = made
+    for entry in written.section("functions").entries():
+        kind = entry.type
+        if kind in AGENTS:
+            house.called[entry.name] = kind
+        elif kind in _MEMORY_TOOLS:
+            house.remembering[entry.name] = _memory(entry, house)
+        else:
+            made = tool(entry, kind)
+            if made is not None:
+                house.tools[entry.name] = made
+
+
+def _memory(entry: Entry, house: House) -> str:
+    name = entry.text("memory") or "memory"
+    house.memory.setdefault(name, {"kind": "facts"})
+    entry.rest("nothing to set: agents with a memory learn and recall by themselves", act=False)
+    return name
+
+
+def _agents(written: Written, house: House) -> None:
+    functions = written.section("functions")
+    # Those that wrap another agent come after it.
+    for name, kind in sorted(house.called.items(), key=lambda one: one[1] == "auto_memory_agent"):
+        agent(functions.entry(name), kind, name, house)
+    workflow = written.section("workflow")
+    if workflow.data:
+        kind = workflow.type
+        name = str(workflow.data.get("workflow_alias") or WORKFLOW)
+        if kind in AGENTS:
+            agent(workflow, kind, name, house)
+        elif kind and kind != "EmptyFunctionConfig":
+            _other_workflow(workflow, kind, name, house)
+    # An agent that could not be made is named by none.
+    missing = set(house.called) - set(house.agents)
+    for made in house.agents.values():
+        if "agents" in made:
+            made["agents"] = [one for one in made["agents"] if one not in missing]
+
+
+def _other_workflow(workflow: Entry, kind: str, name: str, house: House) -> None:
+    """A workflow that is a tool, or code of its own."""
+    made = tool(workflow, kind)
+    if made is None:
+        workflow.written.left.pop()
+        workflow.whole(f'code of the workflow\'s own ("{kind}"). {_CODE}')
+        return
+    house.tools[name] = made
+    if house.models:
+        house.agents[name] = {
+            "kind": "tool_loop",
+            "model": next(iter(house.models)),
+            "tools": [name],
+            "answer": "result",
+        }
+
+
+def _yaml(file: Path, app: Mapping[str, Any], todo: int) -> str:
+    writer = YAML()
+    writer.width = 100
+    writer.indent(mapping=2, sequence=4, offset=2)
+    text = StringIO()
+    writer.dump(_plain(app), text)
+    left = f"{todo} keys of it are left to do" if todo else "nothing of it is left to do"
+    return f"# Made from {file.name} by `kickwheel import-nat`; {left}.\n{text.getvalue()}"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value)
+    return str(value)
