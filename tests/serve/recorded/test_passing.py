@@ -12,6 +12,7 @@ import openai
 import pytest
 from aiohttp import web
 from openai import AsyncOpenAI
+from yarl import URL
 
 from kickwheel.records import Trace
 from kickwheel.serve.recorded import Upstream
@@ -281,7 +282,7 @@ async def test_anything_else_just_passes(tmp_path: Path) -> None:
                     ("PATCH", "/anything"),
                 ):
                     url = f"{server.url}/t/shop/v1{path}"
-                    async with session.request(method, aiohttp.client.URL(url, encoded=True)) as r:
+                    async with session.request(method, URL(url, encoded=True)) as r:
                         assert r.status == 200
                         assert "x-trace-id" not in r.headers
             assert traces(server) == []
@@ -333,7 +334,7 @@ async def test_a_path_that_names_no_project_says_how_they_are_named(
 ) -> None:
     with running(tmp_path, Rooms(), upstream=Upstream("http://127.0.0.1:9/v1")) as server:
         async with aiohttp.ClientSession() as session:
-            url = aiohttp.client.URL(server.url + path, encoded=True)
+            url = URL(server.url + path, encoded=True)
             async with session.get(url) as got:
                 said = await got.json()
     assert got.status == 404
