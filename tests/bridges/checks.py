@@ -32,7 +32,7 @@ async def recorded(
     model = framework.model(recording.project(project))
     agent = framework.agent(model, [framework.tool()])
     assert await framework.ask(agent, desk.QUESTION, streamed=streamed) == ANSWER
-    asked, answered = await _kept(recording.store, project, 2)
+    asked, answered = await kept(recording.store, project, 2)
     call = asked.spans[0].output[0].tool_calls[0]
     assert json.loads(call.arguments)["city"] == "Oslo"
     assert [tool.name for tool in asked.spans[0].tools] == [call.name]
@@ -46,7 +46,7 @@ async def recorded(
         assert int(str(attributes[genai.OUTPUT_TOKENS])) > 0
 
 
-async def _kept(store: Path, project: str, count: int) -> list[Trace]:
+async def kept(store: Path, project: str, count: int) -> list[Trace]:
     """The traces of a project, oldest first, once there are so many."""
     async with asyncio.timeout(10):
         while True:
@@ -95,6 +95,7 @@ async def as_ours(
     stub: Stub,
     *,
     tool: str = "weather",
+    asks: int = 2,
     streams: bool = True,
     handed: Callable[[Stub], None] | None = None,
 ) -> None:
@@ -102,6 +103,7 @@ async def as_ours(
 
     Args:
         tool: what the framework calls it.
+        asks: how often it asks a model for that.
         streams: whether the answer comes in pieces.
         handed: looks at what reached the model of the earlier turns; `handed_over` by default.
     """
@@ -118,8 +120,9 @@ async def as_ours(
     finished = events[-1]
     assert isinstance(finished, Finished)
     assert finished.answer.content == ANSWER
-    assert (finished.usage.prompt_tokens, finished.usage.output_tokens) == (2 * PROMPT, 2 * OUTPUT)
-    assert finished.steps == 2
+    usage = finished.usage
+    assert (usage.prompt_tokens, usage.output_tokens) == (asks * PROMPT, asks * OUTPUT)
+    assert finished.steps == asks
     told = [event for event in events if isinstance(event, Called | Returned)]
     assert [type(event) for event in told] == [Called, Returned]
     assert json.loads(told[0].call.arguments)["city"] == "Oslo"
@@ -131,7 +134,7 @@ async def as_ours(
     assert desk.CALLS == ["Oslo"]
     spans = [(span.kind, span.name) for span in trace.spans]
     assert spans.count(("tool", tool)) == 1
-    assert [kind for kind, _ in spans].count("model") == 2
+    assert [kind for kind, _ in spans].count("model") == asks
     (handed or handed_over)(stub)
 
 
@@ -220,8 +223,14 @@ async def their_tools(framework: Framework, app_file: Path, module: str) -> None
     assert desk.CALLS == ["Oslo"]
 
 
-async def ours_as_theirs(framework: Framework, served: Served, stub: Stub) -> None:
-    """Our tool and our model at work in their agent, our agent as their tool and their model."""
+async def ours_as_theirs(
+    framework: Framework, served: Served, stub: Stub, *, asks: int = 1
+) -> None:
+    """Our tool and our model at work in their agent, our agent as their tool and their model.
+
+    Args:
+        asks: how often an agent of theirs without tools asks its model.
+    """
     bridge, app = framework.bridge, served.app
     model = bridge.model("general", served.url)
     agent = framework.agent(model, bridge.tools(app.tools("desk")))
@@ -234,7 +243,7 @@ async def ours_as_theirs(framework: Framework, served: Served, stub: Stub) -> No
     assert await framework.ask(agent, desk.QUESTION, streamed=False) == ANSWER
     agent = framework.agent(bridge.model("concierge", served.url), [])
     assert await framework.ask(agent, desk.QUESTION, streamed=True) == ANSWER
-    assert desk.CALLS == ["Oslo"] * 4
+    assert len(desk.CALLS) == 3 + asks
     app.recorder.flush()
     assert app.traces.count("weather") == 2  # What was called by others has traces of its own.
 

@@ -3,7 +3,7 @@ and answers once it has seen a result. Chat completions and responses, whole and
 
 import json
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,14 +40,13 @@ class Stub:
     asked: list[Asked] = field(default_factory=list)
     arguments: dict[str, Any] = field(default_factory=dict)
     """Of the call that it asks for, by the tool's name; `ARGUMENTS` where nothing is said."""
-    script: list[str] = field(default_factory=list)
-    """What it says instead, one a request, for frameworks that speak to models in texts."""
+    speaks: Callable[[Mapping[str, Any]], str | None] = lambda body: None
+    """What it says to a request instead, for frameworks that speak to models in texts."""
 
     def fresh(self) -> None:
         """Forgets what came, and what was said about it."""
         self.asked.clear()
         self.arguments.clear()
-        self.script.clear()
 
     def tools(self) -> list[dict[str, Any]]:
         """The `tools` array of the first request that came."""
@@ -65,14 +64,15 @@ class Stub:
         if not tools or body.get("tool_choice") == "none":
             return None
         names = [str(tool.get("function", tool)["name"]) for tool in tools]
-        if done:  # Some want even the answer as a call.
-            return FINAL if FINAL in names else None
-        return names[0]
+        others = [name for name in names if name != FINAL]
+        if others and not done:
+            return others[0]
+        return FINAL if FINAL in names else None  # Some want even the answer as a call.
 
     async def chat(self, request: Request) -> Response:
         body = await self._read(request)
         name = self._call(body)
-        said = self.script.pop(0) if self.script else ANSWER
+        said = self.speaks(body) or ANSWER
         message: dict[str, Any] = {"role": "assistant", "content": None if name else said}
         if name:
             # Semantic Kernel writes plugin-name.

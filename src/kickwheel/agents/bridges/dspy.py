@@ -70,7 +70,7 @@ class DspyAgent(TheirAgent):
         from dspy.utils.callback import BaseCallback
         from dspy.utils.usage_tracker import UsageTracker
 
-        say = across(tell)
+        say, begun = across(tell), set[str]()
 
         class Counting(UsageTracker):
             def add_usage(self, lm: str, usage_entry: dict[str, Any]) -> None:
@@ -79,13 +79,19 @@ class DspyAgent(TheirAgent):
 
         class Hearing(BaseCallback):
             def on_tool_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
-                say(called(call_id, instance.name, inputs.get("kwargs", inputs)))
+                if instance.name not in (
+                    "finish",
+                    "submit",
+                ):  # Their way to say that they are done.
+                    begun.add(call_id)
+                    say(called(call_id, instance.name, inputs.get("kwargs", inputs)))
 
             def on_tool_end(
                 self, call_id: str, outputs: Any, exception: BaseException | None = None
             ) -> None:
-                failed = exception is not None
-                say(returned(call_id, str(exception) if failed else outputs, failed=failed))
+                if call_id in begun:
+                    failed = exception is not None
+                    say(returned(call_id, str(exception) if failed else outputs, failed=failed))
 
         callbacks = [*dspy.settings.callbacks, Hearing()]
         with dspy.context(callbacks=callbacks, usage_tracker=Counting(), track_usage=True):

@@ -54,7 +54,7 @@ def answered(output: Any) -> Message:
 
 def text(value: Any) -> str:
     """The value as a model reads it: text as it is, anything else as JSON."""
-    return value if isinstance(value, str) else to_json(value, fallback=str).decode()
+    return str(value) if isinstance(value, str) else to_json(value, fallback=str).decode()
 
 
 class Heard:

@@ -1,11 +1,12 @@
 """`kind: smolagents`: agents and tools of smolagents.
 
 Its agents do not await: a run goes on in a thread, and ends there at its next step where nobody
-reads on. Of a schema it keeps what stands below an argument; `anyOf` becomes a list of types, and
-an argument that may be left out is `nullable`.
+reads on. They keep the schemas of arguments, but what may be left out becomes `nullable`, and of
+`anyOf` only the types stay. What the system said reaches them as the user's.
 """
 
 import copy
+import json
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -43,10 +44,12 @@ def tools(offered: Iterable[Offered]) -> list[Any]:
 
 
 def _input(schema: Any, required: bool) -> dict[str, Any]:
-    kinds = [one.get("type", "any") for one in schema.get("anyOf", ())]
-    optional = {} if required and "null" not in kinds else {"nullable": True}
-    kind = schema.get("type") or [kind for kind in kinds if kind != "null"] or "any"
-    return {"description": "", **schema, "type": kind, **optional}
+    """The schema of an argument as smolagents wants it; of `anyOf` it keeps no more than types."""
+    others = [one for one in schema.get("anyOf", ()) if one.get("type") != "null"]
+    if len(others) == 1:
+        schema = {**others[0], **{key: it for key, it in schema.items() if key != "anyOf"}}
+    kind = schema.get("type") or [one.get("type", "any") for one in others] or "any"
+    return {"description": "", **schema, "type": kind, **({} if required else {"nullable": True})}
 
 
 def model(name: str, base_url: str, *, api_key: str = KEY) -> Any:
@@ -80,10 +83,17 @@ class SmolagentsAgent(TheirAgent):
         agent.logger = AgentLogger(LogLevel.OFF, Console(quiet=True))
         agent.memory, agent.state = AgentMemory(theirs.system_prompt), dict(theirs.state)
         for place, message in enumerate(messages[:-1]):
-            said = message.content or ""
-            step = TaskStep(said)
-            if message.role == "assistant":
-                step = ActionStep(place, Timing(0.0, 0.0), model_output=said)
+            step = ActionStep(place, Timing(0.0, 0.0))
+            if message.role == "tool":
+                step.observations = message.content
+            elif message.role == "assistant":
+                step.model_output = message.content
+                calls = [
+                    ToolCall(c.name, json.loads(c.arguments), c.id) for c in message.tool_calls
+                ]
+                step.tool_calls = calls or None
+            else:
+                step = TaskStep(message.content or "")
             agent.memory.steps.append(step)
         name = str(agent.model.model_id)
         run = iterated(lambda: agent.run(messages[-1].content, stream=True, reset=False))
