@@ -45,8 +45,11 @@ class Refused(Exception):
         code: str | None = None,
         retry_after_s: float | None = None,
         again: bool = True,
+        allow: str | None = None,
     ) -> None:
         super().__init__(message)
+        self.allow = allow
+        """Methods that the route takes."""
         self.again = again
         """Whether a client may send the same once more, as far as the status says so."""
         self.status = status
@@ -73,6 +76,8 @@ class Refused(Exception):
 
     def headers(self) -> Mapping[str, str]:
         """Further headers of the answer."""
+        if self.allow is not None:
+            return {"allow": self.allow}
         if not self.again:
             return {"x-should-retry": "false"}
         if self.retry_after_s is None:
