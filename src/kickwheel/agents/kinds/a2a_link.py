@@ -8,6 +8,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -207,7 +208,10 @@ class Followed:
                 if event.HasField("message"):
                     return Reply(state="completed", text=_text(event.message.parts))
                 if self._task.id:
-                    return self._reply()
+                    reply = self._reply()
+                    # Some begin with the task as it was before our answer.
+                    before = reply.asks and bool(to.task) and event.HasField("task")
+                    return replace(reply, state="working") if before else reply
         except (A2AError, ValueError, ParseError) as error:
             raise self._link.failed(error) from error
         raise ModelError(f"{self._link.name} took the message and said nothing")

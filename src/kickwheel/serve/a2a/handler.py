@@ -73,7 +73,7 @@ class Handler(RequestHandler):
         kept, fresh_work = await self._sent(params, context)
         async with self._works.followed(kept) as events:
             if fresh_work:
-                self._works.start(kept)
+                self._works.start(kept, _who(context).token)
             if not params.configuration.return_immediately:
                 # The first is how the task stood before.
                 await events.get()
@@ -91,7 +91,7 @@ class Handler(RequestHandler):
         kept, fresh_work = await self._sent(params, context)
         async with self._works.followed(kept) as events:
             if fresh_work:
-                self._works.start(kept)
+                self._works.start(kept, _who(context).token)
             while (event := await events.get()) is not None:
                 yield event
 

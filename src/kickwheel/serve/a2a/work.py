@@ -25,6 +25,7 @@ from a2a.types import (
     TaskStatus,
     TaskStatusUpdateEvent,
 )
+from pydantic import SecretStr
 
 from kickwheel.agents.events import SPENT, Finished, Text
 from kickwheel.agents.work import Worker
@@ -84,13 +85,17 @@ class Works:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._looking
 
-    def start(self, kept: Kept) -> None:
-        """Goes on with the task, from its beginning or from where its run is."""
+    def start(self, kept: Kept, token: SecretStr | None = None) -> None:
+        """Goes on with the task, from its beginning or from where its run is.
+
+        Args:
+            token: the caller's own, for tools that work in their name; it is not kept.
+        """
         work = self._live.get(kept.task.id)
         if work is None:
             work = self._live[kept.task.id] = _Work(kept)
         if work.job is None:
-            work.job = asyncio.create_task(self._work(work))
+            work.job = asyncio.create_task(self._work(work, token))
 
     async def now(self, kept: Kept) -> Kept:
         """The task as it stands now."""
@@ -137,8 +142,9 @@ class Works:
         task = kept.task if work is None else work.kept.task
         if task.status.HasField("message"):
             task.history.append(task.status.message)
-            task.status.ClearField("message")
         task.history.append(message)
+        task.status.CopyFrom(TaskStatus(state=TaskState.TASK_STATE_SUBMITTED))
+        task.status.timestamp.GetCurrentTime()
 
     async def cancel(self, kept: Kept) -> None:
         """Ends the task's run, wherever it goes on."""
@@ -174,11 +180,11 @@ class Works:
         if not await self._settle(kept):
             self.start(kept)
 
-    async def _work(self, work: "_Work") -> None:
+    async def _work(self, work: "_Work", token: SecretStr | None) -> None:
         kept = work.kept
         agent = self._agents[kept.agent]
         messages = kept.conversation
-        who = Caller(user=kept.asker, tenant=kept.tenant, run=kept.task.id)
+        who = Caller(user=kept.asker, tenant=kept.tenant, token=token, run=kept.task.id)
         work.said = []
         try:
             await self._stands(kept, work, TaskState.TASK_STATE_WORKING)
