@@ -6,7 +6,7 @@ what is asked for and all that it needs, in order, and closes it in reverse.
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,7 +34,7 @@ from kickwheel.core.store import Store, open_store
 from kickwheel.core.store.files import verify
 from kickwheel.models.chat import ChatRequest, Model
 from kickwheel.models.sent import Sent, sent
-from kickwheel.records import Message, wire
+from kickwheel.records import Message, Trace, wire
 from kickwheel.trace.record import Recorder
 from kickwheel.trace.store import Traces
 
@@ -226,7 +226,8 @@ async def open_app(
     async with AsyncExitStack() as stack:
         store = stack.enter_context(open_store(plan.store, plan.database))
         traces = Traces(store)
-        recorder = stack.enter_context(Recorder(traces))
+        pass_on = await _exporting(plan, stack)
+        recorder = stack.enter_context(Recorder(traces, pass_on))
         app = App(plan, store, traces, recorder)
         share = _sharing(stack)
         for shelf, name in _order(plan, only):
@@ -244,6 +245,16 @@ async def open_app(
                 live.keeper = app.keeper
                 live.memory = _memory(app, plan.parts[shelf, name])
         yield app
+
+
+async def _exporting(plan: Plan, stack: AsyncExitStack) -> Callable[[Sequence[Trace]], None] | None:
+    """What takes traces that leave the house; `None` where none do."""
+    export = plan.config.trace.export
+    if export is None:
+        return None
+    from kickwheel.trace.otlp.send import sending
+
+    return (await stack.enter_async_context(sending(export.target()))).take
 
 
 def _memory(app: App, part: Part) -> Memory | None:

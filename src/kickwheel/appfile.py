@@ -17,6 +17,7 @@ from kickwheel.core.errors import DataError, Mistake, UsageError
 from kickwheel.core.plugins import nearest
 from kickwheel.models.caller import NOBODY, Caller
 from kickwheel.trace import chatlog
+from kickwheel.trace.otlp.target import Target
 
 
 class Section(BaseModel):
@@ -171,6 +172,43 @@ class Gate(Section):
         return self
 
 
+class Export(Section):
+    """Where traces are sent as they are made, as OTLP."""
+
+    url: str = "${OTEL_EXPORTER_OTLP_ENDPOINT}"
+    """The collector's base URL, `http://collector:4318`; `/v1/traces` is put behind it. Or
+    `${NAME}` for the value of a variable."""
+    headers: Mapping[str, SecretStr] = Field(default_factory=dict)
+    """Headers of each request, such as `authorization`; write `${NAME}` for the value of a
+    variable, not the key itself."""
+
+    def target(self) -> Target:
+        """The collector.
+
+        Raises:
+            UsageError: a variable that something is to come from is not set.
+        """
+        headers = {
+            name: self._set(f"headers.{name}", value.get_secret_value())
+            for name, value in self.headers.items()
+        }
+        return Target(self._set("url", self.url), headers)
+
+    def _set(self, what: str, written: str) -> str:
+        value = key_from(written)
+        if value is None:
+            raise UsageError(f"trace.export.{what}: {written or 'it'} is empty or not set")
+        return value
+
+
+class Tracing(Section):
+    """What happens to traces beside being kept."""
+
+    export: Export | None = None
+    """Sends them to a collector, too. Without this section nothing leaves, whatever the
+    environment says."""
+
+
 class Flywheel(Section):
     """One loop from traffic to a promoted specialist."""
 
@@ -224,6 +262,7 @@ class AppFile(Section):
     agents: Mapping[str, Any] = Field(default_factory=dict)
     """Who does the work."""
     serve: Serve = Serve()
+    trace: Tracing = Tracing()
     flywheel: Flywheel | None = None
     store: str = Field(default=".kickwheel", repr=False)
     """Folder of traces, datasets, adapters and reports; relative to the file. Or the URL of a

@@ -30,7 +30,7 @@ from kickwheel.trace.store import Traces
 
 BATCH = 200
 """Traces that are written without waiting for more."""
-PAUSE_S = 0.05
+PAUSE_S = 0.25
 """How long the writer waits for more before it writes fewer."""
 WAITING = 10_000
 """Traces that wait in memory at most while the store cannot be written."""
@@ -167,12 +167,19 @@ class Recorder:
     A context manager: at its end all that waits is written.
     """
 
-    def __init__(self, traces: Traces) -> None:
+    def __init__(
+        self, traces: Traces, pass_on: Callable[[Sequence[Trace]], None] | None = None
+    ) -> None:
+        """
+        Args:
+            pass_on: gets each trace as well, not yet redacted; must not wait.
+        """
         self.kept = 0
         """Traces written since the start."""
         self.lost = 0
         """Traces that could not be kept."""
         self._traces = traces
+        self._pass_on = pass_on
         self._waiting: deque[tuple[Callable[[], Trace], int]] = deque()
         self._held = 0
         """Bytes that what waits holds."""
@@ -269,6 +276,8 @@ class Recorder:
         for make, _ in batch:
             with self._losing_one():
                 records.append(make())
+        if self._pass_on is not None:
+            self._pass_on(records)
         while True:
             try:
                 self._traces.add(records)

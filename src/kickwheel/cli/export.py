@@ -1,0 +1,30 @@
+"""`kickwheel export`"""
+
+from pathlib import Path
+
+import click
+
+from kickwheel.cli.show import json_option, progress, show_json
+
+
+@click.command()
+@click.argument("app", type=click.Path(exists=True, path_type=Path))
+@click.argument("to", metavar="FILE|URL")
+@click.option("--workload", help="Only the traces of this agent, model or project.")
+@json_option
+def command(app: Path, to: str, workload: str | None, as_json: bool) -> None:
+    """Write the traces of APP as OTLP: to a FILE, a line of JSON a trace, or to a collector's URL.
+
+    Headers for the URL are those of `trace: {export: …}` in the app file, where it names the same
+    URL.
+    """
+    from kickwheel.flywheel.export import export
+
+    with progress("export") as bar:
+        done = export(app, to, workload=workload, on_progress=bar.update)
+    if as_json:
+        show_json(done)
+        return
+    click.echo(f"{done.traces} traces ({done.spans} spans) are in {done.to}")
+    if done.rejected:
+        click.echo(f"{done.rejected} spans were rejected there", err=True)
