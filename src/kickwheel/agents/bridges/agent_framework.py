@@ -4,7 +4,7 @@
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Any
 
-from kickwheel.agents.bridges.bridge import KEY, TheirAgent, TheirTools, needs, told
+from kickwheel.agents.bridges.bridge import KEY, TheirAgent, TheirTools, each, needs
 from kickwheel.agents.bridges.heard import Told, answered, called, returned, used
 from kickwheel.agents.events import Text
 from kickwheel.agents.offered import Offered
@@ -20,14 +20,10 @@ def tools(offered: Iterable[Offered]) -> list[Any]:
     with needs(INSTALL):
         from agent_framework import FunctionTool
 
-    def tool(ours: Offered) -> Any:
-        async def call(**arguments: Any) -> str:
-            return await told(ours, arguments)
-
-        name, about, schema = ours.spec.name, ours.spec.description, dict(ours.spec.parameters)
-        return FunctionTool(name=name, description=about, input_model=schema, func=call)
-
-    return [tool(ours) for ours in offered]
+    return [
+        FunctionTool(name=o.name, description=o.about, input_model=o.schema, func=o.call)
+        for o in each(offered)
+    ]
 
 
 def model(name: str, base_url: str, *, api_key: str = KEY) -> Any:

@@ -4,7 +4,7 @@ An agent is given the whole conversation; a team, which has no place for it, wha
 function that makes them: they remember, so that one object does one run after the other.
 """
 
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -81,8 +81,9 @@ class AutogenAgent(TheirAgent):
             task = [TextMessage(content=m.content, source=m.role) for m in said]
         else:
             await theirs.on_reset(CancellationToken())
-            for message in _conversation(messages[:-1]):
-                await theirs.model_context.add_message(message)
+            names = {call.id: call.name for m in messages for call in m.tool_calls}
+            turns = [_turn(message, names) for message in messages[:-1]]
+            await theirs.model_context.load_state({"messages": turns})
             task = [TextMessage(content=messages[-1].content or "", source="user")]
         async for event in theirs.run_stream(task=task, output_task_messages=False):
             count = getattr(event, "models_usage", None)
@@ -118,33 +119,18 @@ class AutogenTools(TheirTools):
         return self.tool(theirs.name, theirs.description, parameters, call)
 
 
-def _conversation(messages: Sequence[Message]) -> Iterator[Any]:
-    from autogen_core import FunctionCall
-    from autogen_core.models import (
-        AssistantMessage,
-        FunctionExecutionResult,
-        FunctionExecutionResultMessage,
-        SystemMessage,
-        UserMessage,
-    )
-
-    names = {call.id: call.name for message in messages for call in message.tool_calls}
-    for message in messages:
-        words = message.content or ""
-        match message.role:
-            case "user":
-                yield UserMessage(content=words, source="user")
-            case "assistant":
-                calls = [
-                    FunctionCall(id=call.id, name=call.name, arguments=call.arguments)
-                    for call in message.tool_calls
-                ]
-                yield AssistantMessage(content=calls or words, source="assistant")
-            case "tool":
-                call = message.tool_call_id or ""
-                result = FunctionExecutionResult(
-                    content=words, name=names.get(call, ""), call_id=call, is_error=False
-                )
-                yield FunctionExecutionResultMessage(content=[result])
-            case _:
-                yield SystemMessage(content=words)
+def _turn(message: Message, names: Mapping[str, str]) -> dict[str, Any]:
+    """A message of the conversation as AutoGen keeps it; `names`: of the tools, by call."""
+    words, call = message.content or "", message.tool_call_id or ""
+    match message.role:
+        case "user":
+            return {"type": "UserMessage", "content": words, "source": "user"}
+        case "assistant":
+            calls = [
+                {"id": c.id, "name": c.name, "arguments": c.arguments} for c in message.tool_calls
+            ]
+            return {"type": "AssistantMessage", "content": calls or words, "source": "assistant"}
+        case "tool":
+            result = {"content": words, "name": names.get(call, ""), "call_id": call}
+            return {"type": "FunctionExecutionResultMessage", "content": [result]}
+    return {"type": "SystemMessage", "content": words}

@@ -11,7 +11,15 @@ The framework is imported in the functions that use it, within `needs`.
 
 import asyncio
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
@@ -214,6 +222,31 @@ class _Called:
 
     async def call(self, arguments: Mapping[str, Any]) -> str:
         return text(await self._call(dict(arguments)))
+
+
+@dataclass(frozen=True, slots=True)
+class Ours:
+    """A tool of ours, as most frameworks take one."""
+
+    name: str
+    about: str
+    schema: dict[str, Any]
+    """JSON Schema of the arguments."""
+    call: Callable[..., Awaitable[str]]
+    """`await call(city="Oslo")`: what it says, as `told`."""
+
+
+def each(offered: Iterable[Offered]) -> list[Ours]:
+    """What a framework needs to know of each tool."""
+
+    def one(ours: Offered) -> Ours:
+        async def call(**arguments: Any) -> str:
+            return await told(ours, arguments)
+
+        spec = ours.spec
+        return Ours(spec.name, spec.description, dict(spec.parameters), call)
+
+    return [one(ours) for ours in offered]
 
 
 async def told(ours: Offered, arguments: Mapping[str, Any] | str) -> str:

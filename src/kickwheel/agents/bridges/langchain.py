@@ -7,7 +7,7 @@ conversation. Calls of models that are tagged `nostream` are not told.
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Any
 
-from kickwheel.agents.bridges.bridge import KEY, TheirAgent, TheirTools, needs, told
+from kickwheel.agents.bridges.bridge import KEY, TheirAgent, TheirTools, each, needs
 from kickwheel.agents.bridges.heard import Told, answered, called, returned, used
 from kickwheel.agents.events import Text
 from kickwheel.agents.offered import Offered
@@ -25,14 +25,10 @@ def tools(offered: Iterable[Offered]) -> list[Any]:
     with needs(INSTALL):
         from langchain_core.tools import StructuredTool
 
-    def tool(ours: Offered) -> Any:
-        async def call(**arguments: Any) -> str:
-            return await told(ours, arguments)
-
-        name, about, schema = ours.spec.name, ours.spec.description, dict(ours.spec.parameters)
-        return StructuredTool(name=name, description=about, args_schema=schema, coroutine=call)
-
-    return [tool(ours) for ours in offered]
+    return [
+        StructuredTool(name=o.name, description=o.about, args_schema=o.schema, coroutine=o.call)
+        for o in each(offered)
+    ]
 
 
 def model(name: str, base_url: str, *, api_key: str = KEY) -> Any:
@@ -50,17 +46,14 @@ class LanggraphAgent(TheirAgent):
     async def events(self, theirs: Any, messages: Sequence[Message]) -> AsyncGenerator[Told]:
         """What the graph and those inside it do."""
         given = [
-            {**message_to_openai(message), "content": message.content or "", "id": f"given_{place}"}
-            for place, message in enumerate(messages)
+            {**message_to_openai(message), "content": message.content or "", "id": f"given_{n}"}
+            for n, message in enumerate(messages)
         ]
         seen = {message["id"] for message in given}
         state: dict[str, Any] = {}
-        stream = theirs.astream(
-            {"messages": given},
-            {"configurable": {"thread_id": fresh(8)}},
-            stream_mode=["messages", "values"],
-            subgraphs=True,
-        )
+        asked, thread = {"messages": given}, {"configurable": {"thread_id": fresh(8)}}
+        modes = ["messages", "values"]
+        stream = theirs.astream(asked, thread, stream_mode=modes, subgraphs=True)
         async for where, mode, data in stream:
             if mode == "messages":
                 one = data[0]
@@ -102,5 +95,5 @@ class LangchainTools(TheirTools):
                 raise ToolError(str(message.text))
             return str(message.text)
 
-        told = convert_to_openai_function(theirs)
-        return self.tool(told["name"], told["description"], told["parameters"], call)
+        spec = convert_to_openai_function(theirs)
+        return self.tool(spec["name"], spec["description"], spec["parameters"], call)

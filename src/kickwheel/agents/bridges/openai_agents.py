@@ -24,14 +24,19 @@ def tools(offered: Iterable[Offered]) -> list[Any]:
     with needs(INSTALL):
         from agents import FunctionTool
 
-    def tool(ours: Offered) -> Any:
-        async def call(_: Any, arguments: str) -> str:
-            return await told(ours, arguments)
+    def calling(ours: Offered) -> Any:
+        return lambda _, arguments: told(ours, arguments)
 
-        name, about, schema = ours.spec.name, ours.spec.description, dict(ours.spec.parameters)
-        return FunctionTool(name, about, schema, call, strict_json_schema=False)
-
-    return [tool(ours) for ours in offered]
+    return [
+        FunctionTool(
+            o.spec.name,
+            o.spec.description,
+            dict(o.spec.parameters),
+            calling(o),
+            strict_json_schema=False,
+        )
+        for o in offered
+    ]
 
 
 def model(name: str, base_url: str, *, api_key: str = KEY) -> Any:

@@ -3,10 +3,10 @@
 What a caller's system messages say comes to the agent as further instructions; its own stay.
 """
 
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from typing import Any
 
-from kickwheel.agents.bridges.bridge import KEY, TheirAgent, TheirTools, needs, told
+from kickwheel.agents.bridges.bridge import KEY, TheirAgent, TheirTools, each, needs
 from kickwheel.agents.bridges.heard import Told, answered, called, returned, used
 from kickwheel.agents.events import Text
 from kickwheel.agents.offered import Offered
@@ -22,14 +22,7 @@ def tools(offered: Iterable[Offered]) -> list[Any]:
     with needs(INSTALL):
         from pydantic_ai import Tool
 
-    def tool(ours: Offered) -> Any:
-        async def call(**arguments: Any) -> str:
-            return await told(ours, arguments)
-
-        name, about, schema = ours.spec.name, ours.spec.description, dict(ours.spec.parameters)
-        return Tool.from_schema(call, name, about, schema)
-
-    return [tool(ours) for ours in offered]
+    return [Tool.from_schema(o.call, o.name, o.about, o.schema) for o in each(offered)]
 
 
 def model(name: str, base_url: str, *, api_key: str = KEY) -> Any:
@@ -54,18 +47,15 @@ class PydanticAiAgent(TheirAgent):
         """What the agent does."""
         from pydantic_ai import DeferredToolRequests
         from pydantic_ai.capabilities import ReinjectSystemPrompt
-        from pydantic_ai.messages import (
-            FunctionToolCallEvent,
-            FunctionToolResultEvent,
-            PartDeltaEvent,
-            PartStartEvent,
-            TextPart,
-            TextPartDelta,
-        )
+        from pydantic_ai.messages import ModelMessagesTypeAdapter
 
-        asked, system = _conversation(messages)
+        names = {call.id: call.name for message in messages for call in message.tool_calls}
+        system = [m.content or "" for m in messages if m.role in ("system", "developer")]
+        turns = [_turn(m, names) for m in messages if m.role not in ("system", "developer")]
         async with theirs.iter(
-            message_history=asked, instructions=system, capabilities=[ReinjectSystemPrompt()]
+            message_history=ModelMessagesTypeAdapter.validate_python(turns),
+            instructions="\n\n".join(system) or None,
+            capabilities=[ReinjectSystemPrompt()],
         ) as run:
             async for node in run:
                 if theirs.is_call_tools_node(node):
@@ -81,14 +71,15 @@ class PydanticAiAgent(TheirAgent):
                     continue
                 async with node.stream(run.ctx) as events:
                     async for event in events:
-                        match event:
-                            case PartStartEvent(part=TextPart(content=words)):
-                                yield Text(words)
-                            case PartDeltaEvent(delta=TextPartDelta(content_delta=words)):
-                                yield Text(words)
-                            case FunctionToolCallEvent(part=part):
+                        part = getattr(event, "part", getattr(event, "delta", None))
+                        match event.event_kind:
+                            case "part_start" if part.part_kind == "text":
+                                yield Text(part.content)
+                            case "part_delta" if part.part_delta_kind == "text":
+                                yield Text(part.content_delta)
+                            case "function_tool_call":
                                 yield called(part.tool_call_id, part.tool_name, part.args or "{}")
-                            case FunctionToolResultEvent(part=part):
+                            case "function_tool_result":
                                 failed = part.part_kind == "retry-prompt"
                                 result = part.model_response() if failed else part.content
                                 yield returned(part.tool_call_id, result, failed=failed)
@@ -122,31 +113,22 @@ class PydanticAiTools(TheirTools):
         return self.tool(told.name, told.description or "", told.parameters_json_schema, call)
 
 
-def _conversation(messages: Sequence[Message]) -> tuple[list[Any], str | None]:
-    """The conversation as PydanticAI has it, and what its system messages say."""
-    from pydantic_ai.messages import (
-        ModelRequest,
-        ModelResponse,
-        TextPart,
-        ToolCallPart,
-        ToolReturnPart,
-        UserPromptPart,
-    )
-
-    history: list[Any] = []
-    names = {call.id: call.name for message in messages for call in message.tool_calls}
-    system = [
-        message.content or "" for message in messages if message.role in ("system", "developer")
-    ]
-    for message in messages:
-        words = message.content or ""
-        if message.role == "assistant":
-            calls = [ToolCallPart(c.name, c.arguments, c.id) for c in message.tool_calls]
-            said = [TextPart(words)] if words else []
-            history.append(ModelResponse(parts=[*said, *calls]))
-        elif message.role == "tool":
-            name = names.get(message.tool_call_id or "", "")
-            history.append(ModelRequest([ToolReturnPart(name, words, message.tool_call_id)]))
-        elif message.role == "user":
-            history.append(ModelRequest([UserPromptPart(words)]))
-    return history, "\n\n".join(system) or None
+def _turn(message: Message, names: Mapping[str, str]) -> dict[str, Any]:
+    """A message of the conversation as PydanticAI has it; `names`: of the tools, by call."""
+    words, call = message.content or "", message.tool_call_id
+    if message.role == "assistant":
+        said = [{"part_kind": "text", "content": words}] if words else []
+        calls = [
+            {
+                "part_kind": "tool-call",
+                "tool_name": c.name,
+                "args": c.arguments,
+                "tool_call_id": c.id,
+            }
+            for c in message.tool_calls
+        ]
+        return {"kind": "response", "parts": [*said, *calls]}
+    part = {"part_kind": "user-prompt", "content": words}
+    if call is not None:
+        part |= {"part_kind": "tool-return", "tool_name": names.get(call, ""), "tool_call_id": call}
+    return {"kind": "request", "parts": [part]}
