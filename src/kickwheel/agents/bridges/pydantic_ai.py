@@ -71,7 +71,7 @@ class PydanticAiAgent(TheirAgent):
                     continue
                 async with node.stream(run.ctx) as events:
                     async for event in events:
-                        part = getattr(event, "part", getattr(event, "delta", None))
+                        part: Any = getattr(event, "part", getattr(event, "delta", None))
                         match event.event_kind:
                             case "part_start" if part.part_kind == "text":
                                 yield Text(part.content)
