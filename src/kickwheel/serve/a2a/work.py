@@ -246,7 +246,7 @@ class Works:
             return False
         if run.state == "waiting":
             questions = await self._app.keeper.questions(run.id)
-            if kept.task.status.state != TaskState.TASK_STATE_INPUT_REQUIRED:
+            if questions and kept.task.status.state != TaskState.TASK_STATE_INPUT_REQUIRED:
                 await self._asks(kept, work, questions)
             return bool(questions)
         if run.state == "running":
