@@ -4,13 +4,10 @@ Fields that these classes do not know are passed over, as protobuf wants it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kickwheel.core.errors import MissingExtra
 from kickwheel.trace.otlp.observed import Event, Group, Observed, Unreadable
-
-if TYPE_CHECKING:
-    from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
 CONTENT_TYPE = "application/x-protobuf"
 DEPTH = 20
@@ -68,13 +65,14 @@ def write(groups: Iterable[Group]) -> bytes:
                 start_time_unix_nano=span.start_ns,
                 end_time_unix_nano=span.end_ns,
             )
-            made.status.code = span.status
-            made.status.message = _text(span.status_message)
+            if span.status:
+                made.status.code = span.status
+                made.status.message = _text(span.status_message)
             _fill(made.attributes, span.attributes)
             for event in span.events:
                 told = made.events.add(name=event.name, time_unix_nano=event.time_ns)
                 _fill(told.attributes, event.attributes)
-    return request.SerializeToString()
+    return bytes(request.SerializeToString())
 
 
 def answer(rejected: int, why: str) -> bytes:
@@ -83,7 +81,7 @@ def answer(rejected: int, why: str) -> bytes:
     if rejected or why:
         response.partial_success.rejected_spans = rejected
         response.partial_success.error_message = _text(why)
-    return response.SerializeToString()
+    return bytes(response.SerializeToString())
 
 
 def answered(body: bytes) -> tuple[int, str]:
@@ -107,7 +105,8 @@ def status(code: int, message: str) -> bytes:
     return b"\x08" + _varint(code) + b"\x12" + _varint(len(text)) + text
 
 
-def _service() -> "trace_service_pb2":
+def _service() -> Any:
+    """The module with the requests and answers of the trace service."""
     try:
         from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
     except ImportError as error:
