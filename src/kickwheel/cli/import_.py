@@ -15,14 +15,14 @@ from kickwheel.cli.show import app_option, json_option, progress, show_json
     "--form",
     metavar="FORM",
     help="Of what form it is, where the file does not tell: chat, tensorzero, langfuse, phoenix, "
-    "openinference or atif.",
+    "opentelemetry or atif.",
 )
 @json_option
 def command(
     traffic: Path, app: Path, workload: str | None, form: str | None, as_json: bool
 ) -> None:
     """Land TRAFFIC as traces: OpenAI chats, the fine-tuning form, Data Flywheel records, exports
-    of TensorZero, Langfuse and Phoenix, OpenInference spans, ATIF trajectories.
+    of TensorZero, Langfuse and Phoenix, OpenTelemetry spans (OpenInference, GenAI), ATIF trajectories.
 
     JSON Lines, JSON or CSV; the form is told from the first entries. Broken entries are named and
     kept aside; above 10 % of them nothing lands. The same file again adds nothing.

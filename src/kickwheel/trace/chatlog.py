@@ -31,7 +31,7 @@ from kickwheel.trace.forms.form import Form, Piece
 from kickwheel.trace.forms.gather import Broken, Gathered, put_together
 from kickwheel.trace.forms.gather import storable as storable
 from kickwheel.trace.forms.langfuse import Langfuse
-from kickwheel.trace.forms.openinference import OpenInference
+from kickwheel.trace.forms.opentelemetry import OpenTelemetry
 from kickwheel.trace.forms.phoenix import Phoenix
 from kickwheel.trace.forms.rows import Row, rows
 from kickwheel.trace.forms.tensorzero import TensorZero
@@ -42,7 +42,7 @@ FORMS: tuple[Form, ...] = (
     Atif(),
     TensorZero(),
     Phoenix(),
-    OpenInference(),
+    OpenTelemetry(),
     Langfuse(),
 )
 """Every form, in the order in which they are tried; what none fits is read as the first."""

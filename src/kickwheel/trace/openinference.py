@@ -26,11 +26,11 @@ _KINDS: dict[str, SpanKind] = {
     "TOOL": "tool",
     "GUARDRAIL": "guard",
     "AGENT": "agent",
-    "CHAIN": "agent",
-    "PROMPT": "agent",
+    "CHAIN": "step",
+    "PROMPT": "step",
     "DECISION": "model",
-    "EVALUATOR": "agent",
-    "UNKNOWN": "agent",
+    "EVALUATOR": "step",
+    "UNKNOWN": "step",
 }
 
 
@@ -56,7 +56,7 @@ def told(found: Mapping[str, Any], name: str, kind: str | None = None) -> Told:
     """
     tree = nested(found)
     sort = str(kind or _at(tree, KIND) or "UNKNOWN").upper()
-    ours = _KINDS.get(sort, "agent")
+    ours = _KINDS.get(sort, "step")
     llm = tree.get("llm")
     llm = llm if isinstance(llm, Mapping) else {}
     asked = _messages(llm.get("input_messages"), "user")

@@ -4,7 +4,7 @@ chat           OpenAI's chats, the fine-tuning form, Data Flywheel Blueprint rec
 tensorzero     TensorZero's tables: inferences and feedback
 langfuse       Langfuse's exports: traces, observations, scores
 phoenix        Phoenix's exports: spans and annotations
-openinference  spans in OpenInference's terms
+opentelemetry  spans in OpenInference's or the GenAI conventions' terms
 atif           trajectories in Harbor's interchange format
 
 rows    a file's entries, whatever holds them

@@ -41,10 +41,10 @@ _KINDS: dict[str, SpanKind] = {
     "TOOL": "tool",
     "GUARDRAIL": "guard",
     "AGENT": "agent",
-    "CHAIN": "agent",
-    "SPAN": "agent",
-    "EVENT": "agent",
-    "EVALUATOR": "agent",
+    "CHAIN": "step",
+    "SPAN": "step",
+    "EVENT": "step",
+    "EVALUATOR": "step",
 }
 _CASE = re.compile(r"(?<=[a-z0-9])([A-Z])")
 
