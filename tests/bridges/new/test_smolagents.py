@@ -42,6 +42,10 @@ def made() -> Any:
     return FRAMEWORK.agent(FRAMEWORK.model(desk.stub_url()), [FRAMEWORK.tool()])
 
 
+def offered() -> Any:
+    return FRAMEWORK.tool()
+
+
 async def _recorded(recording: Recording, *, streamed: bool) -> None:
     project = f"smolagents-{'streamed' if streamed else 'whole'}"
     agent = FRAMEWORK.agent(FRAMEWORK.model(recording.project(project)), [FRAMEWORK.tool()])
@@ -106,6 +110,11 @@ async def test_an_agent_is_an_agent_of_ours(stub: Stub, app_file: Path) -> None:
 @pytest.mark.shows("as ours")
 async def test_an_agent_is_done_once_whenever_its_run_goes_on(stub: Stub, app_file: Path) -> None:
     await checks.read_back(FRAMEWORK, app_file, __name__)
+
+
+@pytest.mark.shows("as ours")
+async def test_a_tool_of_theirs_works_in_an_agent_of_ours(stub: Stub, app_file: Path) -> None:
+    await checks.their_tools(FRAMEWORK, app_file, __name__)
 
 
 @pytest.mark.shows("ours as theirs")

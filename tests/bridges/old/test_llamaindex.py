@@ -53,6 +53,10 @@ def made() -> Any:
     return FRAMEWORK.agent(llamaindex.model("stub", desk.stub_url()), [FRAMEWORK.tool()])
 
 
+def offered() -> Any:
+    return FRAMEWORK.tool()
+
+
 def _not_strict(tools: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for tool in tools:
         tool["function"]["strict"] = False
@@ -82,6 +86,11 @@ async def test_an_agent_is_an_agent_of_ours(stub: Stub, app_file: Path) -> None:
 @pytest.mark.shows("as ours")
 async def test_an_agent_is_done_once_whenever_its_run_goes_on(stub: Stub, app_file: Path) -> None:
     await checks.read_back(FRAMEWORK, app_file, __name__)
+
+
+@pytest.mark.shows("as ours")
+async def test_a_tool_of_theirs_works_in_an_agent_of_ours(stub: Stub, app_file: Path) -> None:
+    await checks.their_tools(FRAMEWORK, app_file, __name__)
 
 
 @pytest.mark.shows("ours as theirs")

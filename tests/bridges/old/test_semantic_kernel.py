@@ -45,6 +45,15 @@ def made() -> Any:
     return FRAMEWORK.agent(FRAMEWORK.model(desk.stub_url()), [FRAMEWORK.tool()])
 
 
+@kernel_function(name="weather", description="Weather of a city.")
+def offered_weather(city: str, when: dict[str, str] | None = None, unit: str = "C") -> str:
+    return desk.weather(city)  # Semantic Kernel has no schema for the literals of the other one.
+
+
+def offered() -> Any:
+    return [offered_weather]
+
+
 def _in_plugin(tools: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for tool in tools:
         tool["function"]["name"] = f"kickwheel-{tool['function']['name']}"
@@ -75,6 +84,11 @@ async def test_an_agent_is_an_agent_of_ours(stub: Stub, app_file: Path) -> None:
 @pytest.mark.shows("as ours")
 async def test_an_agent_is_done_once_whenever_its_run_goes_on(stub: Stub, app_file: Path) -> None:
     await checks.read_back(FRAMEWORK, app_file, __name__)
+
+
+@pytest.mark.shows("as ours")
+async def test_a_tool_of_theirs_works_in_an_agent_of_ours(stub: Stub, app_file: Path) -> None:
+    await checks.their_tools(FRAMEWORK, app_file, __name__)
 
 
 @pytest.mark.shows("ours as theirs")

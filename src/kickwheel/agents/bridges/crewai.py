@@ -4,6 +4,7 @@ CrewAI sends every tool in OpenAI's strict form: all arguments are required, tho
 out may be null, and defaults are lost.
 """
 
+import inspect
 import os
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from functools import partial
@@ -106,12 +107,16 @@ class CrewaiTools(TheirTools):
 
     def called(self, theirs: Any) -> Tool:
         """A tool of CrewAI as ours."""
+        from crewai.tools.base_tool import BaseTool, Tool
+
+        # Asked whether it awaits, `arun` of a plain function finds out by calling it.
+        own = type(theirs)._arun not in (BaseTool._arun, Tool._arun)
+        awaits = own or inspect.iscoroutinefunction(getattr(theirs, "func", None))
 
         async def call(arguments: dict[str, Any]) -> Any:
-            try:
+            if awaits:
                 return await theirs.arun(**arguments)
-            except NotImplementedError:
-                return await in_thread(lambda: theirs.run(**arguments))
+            return await in_thread(lambda: theirs.run(**arguments))
 
         schema = theirs.args_schema.model_json_schema()
         return self.tool(theirs.name, theirs.description, schema, call)

@@ -131,4 +131,4 @@ class SemanticKernelTools(TheirTools):
             result = await function.invoke(Kernel(), **arguments)
             return None if result is None else result.value
 
-        return self.tool(told["name"], told["description"], told["parameters"], call)
+        return self.tool(function.name, told["description"], told["parameters"], call)
