@@ -183,6 +183,11 @@ class Keeper:
         """The run of that id, with its answer if it has one."""
         return await asyncio.to_thread(self._runs.find, run)
 
+    async def abandoned(self, run: KeptRun) -> bool:
+        """Whether nobody works on a run that is said to go on: its worker has ended."""
+        beat = await asyncio.to_thread(self._runs.beat_of, run.owner)
+        return await self._abandoned(run, beat)
+
     async def cancel(self, run: str) -> bool:
         """Ends the run wherever it goes on; `False` where it had ended."""
         live = self._lives.get(run)

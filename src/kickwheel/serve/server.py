@@ -92,6 +92,7 @@ class Front:
         self._chat = Chat(house, recorder)
         self._recorded = recorded
         answering = Answering(house, recorder)
+        self._responses = Responses(answering, store, keeper)
         files, jobs = Files(store), Jobs(store)
         self._worker = Worker(jobs, house, runner)
         self._rest = Starlette(
@@ -103,7 +104,7 @@ class Front:
                 *job_routes(house, files, jobs, self._worker),
                 *trace_routes(traces, recorder),
                 *otlp.otlp_routes(traces),
-                *response_routes(Responses(answering, store)),
+                *response_routes(self._responses),
                 *completion_routes(answering),
                 *embedding_routes(answering),
                 *(run_routes(store, keeper) if keeper is not None else ()),
@@ -195,6 +196,7 @@ class Front:
             yield
         finally:
             worker.cancel()
+            await self._responses.close()
             with contextlib.suppress(asyncio.CancelledError):
                 await worker
 
@@ -325,7 +327,7 @@ async def _refuse_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     what = error.detail
     if error.status_code == 404:
-        what = f"no route {request.method} {request.url.path} here"
+        what = f"no route {request.method} {request.url.path} here; /openapi.json tells all"
         if request.scope["path"].startswith(PROJECTS):
             what += ". The URL of a project is /t/<project>/v1; its name has letters, digits, - . _"
     if error.status_code == 405:

@@ -148,9 +148,9 @@ def test_an_answer_is_parsed_into_a_model(served: Served) -> None:
         **Answer.model_json_schema(),
         "additionalProperties": False,
     }
-    text = parsed.text
-    assert text is not None and text.format is not None
-    assert text.format.type == "json_schema"
+    assert parsed.text is not None
+    assert parsed.text.format is not None
+    assert parsed.text.format.type == "json_schema"
 
 
 def test_what_is_stored_is_there_after_a_restart_and_can_be_deleted(

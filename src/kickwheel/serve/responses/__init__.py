@@ -3,6 +3,7 @@
 request    what is asked, read and checked
 unfolding  a response as it comes into being, and the events of its stream
 kept       responses in the store
+background responses that go on while nobody waits
 routes     what callers reach
 
 Items to messages and back: `records.responses`. Behind it stands the same as behind chat.

@@ -17,6 +17,7 @@ KEPT_DAYS = 30
 """Days for which responses can be fetched and gone on from."""
 
 Response = dict[str, Any]
+Item = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,9 +25,9 @@ class KeptResponse:
     """A response in the store."""
 
     response: Response
-    items: Sequence[Mapping[str, Any]]
+    items: Sequence[Item]
     """Its own input, without that of the responses before it."""
-    events: Sequence[Mapping[str, Any]] | None
+    events: Sequence[Item] | None
     """Events of its stream, where somebody may read them again."""
 
 
@@ -36,7 +37,7 @@ class KeptResponses:
     def __init__(self, store: Store) -> None:
         self._database = store.database
 
-    def add(self, response: Response, items: Sequence[Mapping[str, Any]], who: Caller) -> None:
+    def add(self, response: Response, items: Sequence[Item], who: Caller) -> None:
         """Keeps a new response, and forgets those that are too old.
 
         Raises:
@@ -60,7 +61,7 @@ class KeptResponses:
 
         self._database.write(write)
 
-    def settle(self, response: Response, events: Sequence[Mapping[str, Any]] = ()) -> None:
+    def settle(self, response: Response, events: Sequence[Item] = ()) -> None:
         """Keeps how the response ended; the first end is the one that counts."""
         row = (
             response["status"],
@@ -96,7 +97,7 @@ class KeptResponses:
             events=None if events is None else wire.from_bytes(events, list),
         )
 
-    def conversation(self, identity: str, who: Caller) -> list[Mapping[str, Any]]:
+    def conversation(self, identity: str, who: Caller) -> list[Item]:
         """All items up to and with the output of that response, oldest first.
 
         Raises:
@@ -119,7 +120,7 @@ class KeptResponses:
             raise Refused(
                 400, what, param="previous_response_id", code="previous_response_not_found"
             )
-        items: list[Mapping[str, Any]] = []
+        items: list[Item] = []
         for name, _, status, body, given in rows:
             if status == "in_progress":
                 what = f"response {name} is still in progress; go on from it when it has ended"

@@ -1,13 +1,15 @@
 """The routes of /v1/responses."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from kickwheel.agents.keeper import Keeper
 from kickwheel.core.errors import StoreError
 from kickwheel.core.identity import fresh
 from kickwheel.core.store import Store
@@ -15,23 +17,22 @@ from kickwheel.models.caller import Caller, acting_for
 from kickwheel.models.chat import Delta, Done
 from kickwheel.serve import outgoing
 from kickwheel.serve.answering import Answering, Question, unless_left
-from kickwheel.serve.errors import refusal
+from kickwheel.serve.errors import Refused, refusal
 from kickwheel.serve.listing import page, read_page
 from kickwheel.serve.openai import Receive, Send
 from kickwheel.serve.outgoing import Outgoing
-from kickwheel.serve.responses.kept import KeptResponse, KeptResponses
+from kickwheel.serve.responses.background import RESPONSE_ID, Background
+from kickwheel.serve.responses.kept import KeptResponses
 from kickwheel.serve.responses.request import Asked, read
 from kickwheel.serve.responses.unfolding import SETTLED, Event, Unfolding, begun
-
-RESPONSE_ID = "resp_"
-"""What a response's id has before the id of its trace."""
 
 
 class Responses:
     """What makes responses, and keeps them."""
 
-    def __init__(self, answering: Answering, store: Store) -> None:
+    def __init__(self, answering: Answering, store: Store, keeper: Keeper | None = None) -> None:
         self.kept = KeptResponses(store)
+        self.background = Background(answering, self.kept, keeper)
         self._answering = answering
 
     async def make(self, request: Request, send: Send) -> None:
@@ -57,7 +58,13 @@ class Responses:
             project=request.state.project,
         )
         model = await self._answering.model(question.name)
-        told = _Told(begun(asked, question.identity), send, stream=bool(asked.body.stream))
+        response = begun(asked, question.identity)
+        if asked.body.background:
+            await self.background.begin(model, question, response, _named(asked), who)
+            answer = await self._in_background(request, asked, question.identity)
+            await answer(request.scope, request.receive, send)
+            return
+        told = _Told(response, send, stream=bool(asked.body.stream))
 
         async def work() -> None:
             await self._answering.answer(model, question, told)
@@ -67,6 +74,19 @@ class Responses:
 
         with acting_for(who):
             await unless_left(request.receive, work)
+
+    async def close(self) -> None:
+        """Ends what would go on for nobody: the server ends."""
+        await self.background.close()
+
+    async def _in_background(self, request: Request, asked: Asked, identity: str) -> Response:
+        """The first answer about a response that goes on: as it stands, or its stream."""
+        who: Caller = request.state.caller
+        if asked.body.stream:
+            return _streamed(self.background.events(identity, who), identity)
+        return JSONResponse(
+            (await self.background.now(identity, who)).response, headers=_trace(identity)
+        )
 
     async def _keep(self, asked: Asked, told: "_Told", who: Caller) -> None:
         try:
@@ -79,29 +99,42 @@ class Responses:
 
 def response_routes(responses: Responses) -> list[Route]:
     """The routes of /v1/responses."""
-    kept = responses.kept
-
-    async def found(request: Request) -> KeptResponse:
-        identity, who = request.path_params["identity"], request.state.caller
-        return await run_in_threadpool(kept.get, identity, who)
+    kept, background = responses.kept, responses.background
 
     async def one(request: Request) -> Response:
-        return JSONResponse((await found(request)).response)
+        identity, who = request.path_params["identity"], request.state.caller
+        found = await background.now(identity, who)
+        if not _flag(request, "stream"):
+            return JSONResponse(found.response)
+        after = request.query_params.get("starting_after", "-1")
+        if after != "-1" and not (after.isascii() and after.isdecimal()):
+            what = f"starting_after must be the number of an event, not {after}"
+            raise Refused(400, what, param="starting_after")
+        return _streamed(background.events(identity, who, int(after)), identity)
+
+    async def cancel(request: Request) -> Response:
+        identity, who = request.path_params["identity"], request.state.caller
+        return JSONResponse(await background.cancel(identity, who))
 
     async def delete(request: Request) -> Response:
         identity, who = request.path_params["identity"], request.state.caller
+        if (await background.now(identity, who)).response["status"] not in SETTLED:
+            await background.cancel(identity, who)
         await run_in_threadpool(kept.delete, identity, who)
         return JSONResponse({"id": identity, "object": "response", "deleted": True})
 
     async def items(request: Request) -> Response:
         wanted = read_page(request)
-        newest_first = list(reversed((await found(request)).items))
+        identity, who = request.path_params["identity"], request.state.caller
+        found = await run_in_threadpool(kept.get, identity, who)
+        newest_first = list(reversed(found.items))
         return JSONResponse(page(newest_first, wanted, lambda item: str(item["id"]), dict))
 
     return [
         Route("/v1/responses", _Create(responses), methods=["POST"]),
         Route("/v1/responses/{identity}", one, methods=["GET"]),
         Route("/v1/responses/{identity}", delete, methods=["DELETE"]),
+        Route("/v1/responses/{identity}/cancel", cancel, methods=["POST"]),
         Route("/v1/responses/{identity}/input_items", items, methods=["GET"]),
     ]
 
@@ -165,6 +198,27 @@ class _Told:
         data = b"".join(self._waiting)
         self._waiting.clear()
         await self._out.events(data, last=last)
+
+
+def _streamed(events: AsyncGenerator[Event], identity: str) -> Response:
+    async def frames() -> AsyncGenerator[bytes]:
+        async with aclosing(events):
+            async for event in events:
+                yield outgoing.event(event, event["type"])
+
+    headers = {**_trace(identity), "cache-control": "no-cache", "x-accel-buffering": "no"}
+    return StreamingResponse(frames(), media_type="text/event-stream", headers=headers)
+
+
+def _trace(identity: str) -> dict[str, str]:
+    return {"x-trace-id": identity.removeprefix(RESPONSE_ID)}
+
+
+def _flag(request: Request, name: str) -> bool:
+    said = request.query_params.get(name, "false").lower()
+    if said not in ("true", "false"):
+        raise Refused(400, f"{name} must be true or false, not {said}", param=name)
+    return said == "true"
 
 
 _PREFIXES = {"message": "msg", "function_call": "fc", "function_call_output": "fco"}

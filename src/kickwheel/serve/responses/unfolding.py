@@ -5,6 +5,7 @@ Whole answers come about in the same way, with nobody to listen.
 
 import time
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from typing import Any
 
 from kickwheel.models.chat import CallDelta, Delta, Done, TextDelta, Usage
@@ -189,6 +190,26 @@ def begun(asked: Asked, identity: str) -> dict[str, Any]:
         "truncation": "disabled",
         "usage": None,
     }
+
+
+def refolded(response: Mapping[str, Any]) -> list[Event]:
+    """The stream of a response that has ended, told anew: each text and call in one piece."""
+    events: list[Event] = []
+    unknown = dict.fromkeys(("completed_at", "error", "incomplete_details", "usage"))
+    blank = {**response, **unknown, "status": "in_progress", "output": []}
+    unfolding = Unfolding(blank, lambda event: events.append(deepcopy(event)))
+    unfolding.begin()
+    for place, item in enumerate(response["output"]):
+        if item["type"] == "message":
+            unfolding.add(TextDelta("".join(part["text"] for part in item["content"])))
+        else:
+            call = CallDelta(place, item["arguments"], item["call_id"], item["name"])
+            unfolding.add(call)
+    if response["status"] in ("completed", "incomplete"):
+        unfolding.add(Done("stop", Usage()))
+        events.pop()
+    last = {"type": f"response.{response['status']}", "sequence_number": len(events)}
+    return [*events, {**last, "response": response}]
 
 
 def usage_of(usage: Usage) -> Mapping[str, Any]:
