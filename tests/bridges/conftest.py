@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from tests.bridges import desk, table
+from tests.bridges import desk, quiet, table
 from tests.bridges.stub import Stub, stub_server
 
 from kickwheel import App, open_app, serving
 
-pytest.register_assert_rewrite("tests.bridges.checks")
+pytest.register_assert_rewrite("tests.bridges.checks", "tests.bridges.examples")
+quiet.begin()
 
 APP = """
 models:
@@ -25,6 +26,13 @@ tools:
 agents:
   concierge: {{kind: tool_loop, model: general, tools: [desk], description: Knows the weather.}}
 """
+
+
+@pytest.fixture(autouse=True)
+def nobody_is_told() -> Iterator[None]:
+    """No framework speaks to its makers, or to anybody else, while a test runs or before."""
+    yield
+    assert not quiet.TRIED
 
 
 @pytest.fixture(scope="session")

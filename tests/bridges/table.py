@@ -1,8 +1,9 @@
 """The table on docs/bridges/README.md: which framework does what, as the tests saw it.
 
 A test that carries `@pytest.mark.shows("recorded")` fills a cell of the row of its module's
-`FRAMEWORK`. At the end of a session the rows of the frameworks that were tested whole must be those
-on the page; `--write-table` writes them there.
+`FRAMEWORK`; where its tools are known to differ, `FRAMEWORK.differs` says how. At the end of a
+session the rows of the frameworks that were tested whole must be those on the page;
+`--write-table` writes them there.
 """
 
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "bridges" / "README.md"
 CELLS = ("recorded", "streamed", "tools equal", "as ours", "ours as theirs")
 
 _passed = pytest.StashKey[dict[str, dict[str, bool]]]()
-_rows = pytest.StashKey[dict[str, str]]()
+_rows = pytest.StashKey[dict[str, Any]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,8 +36,7 @@ def pytest_runtest_makereport(item: Any, call: Any) -> Iterator[Any]:
     framework = getattr(item.module, "FRAMEWORK", None)
     if framework is not None and (call.when == "call" or report.failed):
         cells = item.config.stash[_passed].setdefault(framework.name, {})
-        versions = ", ".join(f"{name} {version(name)}" for name in framework.packages)
-        item.config.stash[_rows][framework.name] = versions
+        item.config.stash[_rows][framework.name] = framework
         for mark in item.iter_markers("shows"):
             for cell in mark.args:
                 cells[cell] = cells.get(cell, True) and report.passed
@@ -46,7 +46,7 @@ def pytest_runtest_makereport(item: Any, call: Any) -> Iterator[Any]:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     config = session.config
     rows = {
-        name: _row(name, config.stash[_rows][name], cells)
+        name: _row(config.stash[_rows][name], cells)
         for name, cells in config.stash[_passed].items()
         if cells.keys() >= set(CELLS)
     }
@@ -63,9 +63,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def _row(name: str, versions: str, cells: dict[str, bool]) -> str:
-    marks = " | ".join("yes" if cells[cell] else "no" for cell in CELLS)
-    return f"| {name} | {versions} | {marks} |"
+def _row(framework: Any, cells: dict[str, bool]) -> str:
+    tested = ", ".join(f"{name} {version(name)}" for name in framework.packages)
+    marks = {cell: "yes" if cells[cell] else "no" for cell in CELLS}
+    if cells["tools equal"]:
+        marks["tools equal"] = getattr(framework, "differs", "yes")
+    first = f"| {framework.name} | `{framework.kind}` | {tested} | "
+    return first + " | ".join(marks.values()) + " |"
 
 
 def _with(page: str, rows: dict[str, str]) -> str:

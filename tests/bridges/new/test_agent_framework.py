@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from agent_framework import Agent, tool
 from agent_framework.openai import OpenAIChatClient, OpenAIChatCompletionClient
-from tests.bridges import checks, desk
+from tests.bridges import checks, desk, examples
 from tests.bridges.conftest import Recording, Served
 from tests.bridges.stub import Stub
 
@@ -88,3 +88,9 @@ async def test_what_is_ours_works_in_an_agent_of_the_framework(stub: Stub, serve
 async def test_its_default_protocol_reaches_our_models(stub: Stub, served: Served) -> None:
     model = OpenAIChatClient("general", base_url=served.url, api_key="k")
     await checks.responses(FRAMEWORK, model, stub)
+
+
+async def test_the_example_on_the_page_works(
+    stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await examples.works(FRAMEWORK, tmp_path, stub, monkeypatch)

@@ -8,7 +8,7 @@ from autogen_agentchat.agents import AssistantAgent
 from autogen_agentchat.messages import ModelClientStreamingChunkEvent
 from autogen_core.tools import FunctionTool
 from autogen_ext.models.openai import OpenAIChatCompletionClient
-from tests.bridges import checks, desk
+from tests.bridges import checks, desk, examples
 from tests.bridges.conftest import Recording, Served
 from tests.bridges.stub import Stub
 
@@ -28,6 +28,7 @@ class AutoGen:
     packages = ("autogen-agentchat", "autogen-ext")
     kind = "autogen"
     bridge = autogen
+    differs = "`strict: false` is added"
 
     def model(self, url: str) -> Any:
         return OpenAIChatCompletionClient(
@@ -82,7 +83,6 @@ async def test_its_streams_are_recorded(stub: Stub, recording: Recording) -> Non
 
 @pytest.mark.shows("tools equal")
 async def test_our_tools_reach_the_model_as_from_our_agent(stub: Stub, served: Served) -> None:
-    # It says what is so anyway where nothing is said.
     await checks.tools_equal(FRAMEWORK, stub, served, checks.not_strict)
 
 
@@ -104,3 +104,9 @@ async def test_a_tool_of_theirs_works_in_an_agent_of_ours(stub: Stub, app_file: 
 @pytest.mark.shows("ours as theirs")
 async def test_what_is_ours_works_in_an_agent_of_autogen(stub: Stub, served: Served) -> None:
     await checks.ours_as_theirs(FRAMEWORK, served, stub)
+
+
+async def test_the_example_on_the_page_works(
+    stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await examples.works(FRAMEWORK, tmp_path, stub, monkeypatch)

@@ -7,7 +7,7 @@ import pytest
 from langchain.agents import create_agent
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
-from tests.bridges import checks, desk
+from tests.bridges import checks, desk, examples
 from tests.bridges.conftest import Recording, Served
 from tests.bridges.stub import Stub
 
@@ -84,3 +84,9 @@ async def test_a_tool_of_theirs_works_in_an_agent_of_ours(stub: Stub, app_file: 
 @pytest.mark.shows("ours as theirs")
 async def test_what_is_ours_works_in_an_agent_of_langchain(stub: Stub, served: Served) -> None:
     await checks.ours_as_theirs(FRAMEWORK, served, stub)
+
+
+async def test_the_example_on_the_page_works(
+    stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await examples.works(FRAMEWORK, tmp_path, stub, monkeypatch)

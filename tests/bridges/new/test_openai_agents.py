@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from openai import AsyncOpenAI
-from tests.bridges import checks, desk
+from tests.bridges import checks, desk, examples
 from tests.bridges.conftest import Recording, Served
 from tests.bridges.stub import Stub
 
@@ -27,6 +27,7 @@ class OpenAiAgents:
     packages = ("openai-agents",)
     kind = "openai_agents"
     bridge = openai_agents
+    differs = "`strict: false` is added"
 
     def model(self, url: str) -> Any:
         return OpenAIChatCompletionsModel("stub", AsyncOpenAI(base_url=url, api_key="sk-stub"))
@@ -71,7 +72,6 @@ async def test_its_streams_are_recorded(stub: Stub, recording: Recording) -> Non
 
 @pytest.mark.shows("tools equal")
 async def test_our_tools_reach_the_model_as_from_our_agent(stub: Stub, served: Served) -> None:
-    # It says what is so anyway where nothing is said.
     await checks.tools_equal(FRAMEWORK, stub, served, checks.not_strict)
 
 
@@ -98,3 +98,9 @@ async def test_what_is_ours_works_in_an_agent_of_the_sdk(stub: Stub, served: Ser
 async def test_its_default_protocol_reaches_our_models(stub: Stub, served: Served) -> None:
     model = OpenAIResponsesModel("general", AsyncOpenAI(base_url=served.url, api_key="k"))
     await checks.responses(FRAMEWORK, model, stub)
+
+
+async def test_the_example_on_the_page_works(
+    stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await examples.works(FRAMEWORK, tmp_path, stub, monkeypatch)

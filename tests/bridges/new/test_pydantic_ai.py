@@ -7,7 +7,7 @@ import pytest
 from pydantic_ai import Agent, Tool
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.providers.openai import OpenAIProvider
-from tests.bridges import checks, desk
+from tests.bridges import checks, desk, examples
 from tests.bridges.conftest import Recording, Served
 from tests.bridges.stub import Stub
 
@@ -88,3 +88,9 @@ async def test_its_default_protocol_reaches_our_models(stub: Stub, served: Serve
         "general", provider=OpenAIProvider(base_url=served.url, api_key="k")
     )
     await checks.responses(FRAMEWORK, model, stub)
+
+
+async def test_the_example_on_the_page_works(
+    stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await examples.works(FRAMEWORK, tmp_path, stub, monkeypatch)
