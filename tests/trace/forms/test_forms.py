@@ -277,3 +277,28 @@ def test_any_entry_is_read_or_says_what_is_wrong(entry: dict[str, Any], form: An
 
     row = Row(line=1, raw=json.dumps(entry).encode(), value=entry, done=1, total=1)
     Gathered().take(row, form)
+
+
+def test_what_models_answer_inside_chains_is_learned(tmp_path: Path, traces: Traces) -> None:
+    rows = {
+        row["id"]: row for row in map(json.loads, (GOLDEN / "langfuse-observations.jsonl").open())
+    }
+    plan = rows["0a00000000000002"]
+    ways = [("SPAN", "CHAIN"), ("SPAN", "AGENT", "CHAIN"), ("AGENT", "TOOL", "AGENT")]
+    lines = []
+    for number, way in enumerate(ways):
+        parent = ""
+        for depth, sort in enumerate(way):
+            start = f"2026-05-29 13:46:1{depth}.000000"
+            row = {**plan, "id": f"{number}-{depth}", "trace_id": f"way-{number}", "type": sort}
+            row |= {"parent_observation_id": parent, "start_time": start, "input": "x"}
+            lines.append({**row, "output": "", "name": sort, "tool_calls": []})
+            parent = row["id"]
+        inner = {**plan, "trace_id": f"way-{number}", "parent_observation_id": parent}
+        lines.append({**inner, "id": f"{number}-model", "trace_name": f"way-{number}"})
+    file = tmp_path / "observations.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    chatlog.import_(file, traces)
+    found = {trace.spans[-1].parent: extract(trace) for trace in traces.all()}
+    answers = [len(one) if isinstance(one, list) else one for one in found.values()]
+    assert sorted(answers, key=str) == [1, 1, "no answer"]

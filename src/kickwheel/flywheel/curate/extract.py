@@ -5,6 +5,7 @@ given with the verdict: then that one is learned.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kickwheel.records import (
@@ -96,18 +97,37 @@ def canonical(accepted: AcceptedCall) -> ToolCall:
 def _asked(trace: Trace, agent: str | None) -> list[Span]:
     """The calls of models that one agent made itself; of the root where none is named."""
     spans = {span.id: span for span in trace.spans}
+    root = trace.spans[0]
+    if root.kind == "step":
+        # What others watch often begins with a request or a chain; the agent in it is meant.
+        agents = (span for span in trace.spans if span.kind == "agent")
+        root = next((one for one in agents if _above(one, spans) in (None, root)), root)
     found = []
     for span in trace.spans:
         if span.kind != "model":
             continue
-        above = spans.get(span.parent or "")
+        above = _above(span, spans)
         if agent is not None:
             mine = above is not None and above.kind == "agent" and above.name == agent
         else:
-            mine = above is None or above is trace.spans[0]
+            mine = above is None or above is root or above is trace.spans[0]
         if mine:
             found.append(span)
     return found
+
+
+def _above(span: Span, spans: Mapping[str, Span]) -> Span | None:
+    """Whose part the span is: chains and other steps in between do nothing of their own. At the
+    top, the step itself."""
+    above = spans.get(span.parent or "")
+    seen = {span.id}
+    while above is not None and above.kind == "step" and above.id not in seen:
+        seen.add(above.id)
+        higher = spans.get(above.parent or "")
+        if higher is None:
+            break
+        above = higher
+    return above
 
 
 def _names(span: Span) -> set[str]:
