@@ -1,9 +1,10 @@
+from dataclasses import replace
 from typing import Any
 
 import httpx2
 import pytest
 
-from kickwheel.records import Feedback, Message, ToolCall
+from kickwheel.records import Feedback, Message, Span, ToolCall, Trace
 from tests.serve.conftest import Served
 
 GO = {"type": "object", "properties": {"where": {"type": "string"}}, "required": ["where"]}
@@ -79,3 +80,47 @@ def test_feedback_on_an_unknown_trace_is_404(served: Served) -> None:
     answer = say(served, "0" * 32, verdict="good")
     assert answer.status_code == 404
     assert "no trace" in answer.json()["error"]["message"]
+
+
+def test_a_trace_is_shown_level_by_level_and_page_by_page(served: Served) -> None:
+    agent = Span(id="1" * 16, kind="agent", name="desk", start_ns=5, end_ns=99)
+    asked = replace(agent, id="2" * 16, parent=agent.id, kind="model", start_ns=6)
+    more = [replace(asked, id=f"{n:016x}", start_ns=n) for n in range(10, 13)]
+    served.traces.add([Trace(id="a" * 32, workload="desk", spans=(agent, asked, *more))])
+    top = show(served, "aaaa").json()
+    assert (top["object"], top["id"], top["workload"], top["spans"]) == (
+        "trace",
+        "a" * 32,
+        "desk",
+        5,
+    )
+    assert [(s["id"], s["kind"], s["children"]) for s in top["steps"]] == [(agent.id, "agent", 4)]
+    assert top["after"] is None
+    first = show(served, "aaaa", parent=agent.id, limit=3).json()
+    assert [s["start_ns"] for s in first["steps"]] == [6, 10, 11]
+    last = show(served, "aaaa", parent=agent.id, limit=3, after=first["after"]).json()
+    assert [s["start_ns"] for s in last["steps"]] == [12]
+    assert last["after"] is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "told"),
+    [
+        ({"limit": "0"}, 400, "between 1 and 1000"),
+        ({"limit": "many"}, 400, "between 1 and 1000"),
+        ({"after": "here"}, 400, "no cursor"),
+    ],
+)
+def test_a_level_is_asked_for_in_numbers(
+    served: Served, asked: dict[str, str], status: int, told: str
+) -> None:
+    answer = show(served, ask(served), **asked)
+    assert (answer.status_code, told in answer.text) == (status, True)
+
+
+def test_a_trace_that_is_not_there_is_not_shown(served: Served) -> None:
+    assert show(served, "0123").json()["error"]["code"] == "trace_not_found"
+
+
+def show(served: Served, identity: str, **asked: Any) -> httpx2.Response:
+    return httpx2.get(f"{served.url}/v1/traces/{identity}", params=asked)

@@ -8,7 +8,8 @@ Of a large trace only the spans of the level are read. Traces come in by `serve.
 """
 
 import time
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.concurrency import run_in_threadpool
@@ -18,11 +19,13 @@ from starlette.routing import Route
 
 from kickwheel.core.errors import UsageError
 from kickwheel.flywheel.traffic import check_right
-from kickwheel.records import Feedback, Trace, wire
+from kickwheel.records import Feedback, wire
 from kickwheel.records.openai import message_from_openai
 from kickwheel.serve.errors import Refused, invalid
 from kickwheel.trace.record import Recorder
 from kickwheel.trace.store import Traces
+
+T = TypeVar("T")
 
 MOST = 1000
 """Spans that one page of a level has at most."""
@@ -46,7 +49,7 @@ def trace_routes(traces: Traces, recorder: Recorder) -> list[Route]:
 
     def say(identity: str, said: Feedback) -> str:
         try:
-            trace = _found(traces, recorder, identity)
+            trace = _found(traces.get, recorder, identity)
         except UsageError as error:
             raise Refused(404, str(error), param="id", code="trace_not_found") from error
         if said.answer is not None:
@@ -64,7 +67,7 @@ def trace_routes(traces: Traces, recorder: Recorder) -> list[Route]:
 
     def level(identity: str, parent: str | None, limit: int, after: str | None) -> dict[str, Any]:
         try:
-            summary = traces.summary(identity)
+            summary = _found(traces.summary, recorder, identity)
         except UsageError as error:
             raise Refused(404, str(error), param="id", code="trace_not_found") from error
         steps = traces.steps(summary.id, parent, limit=limit + 1, after=after)
@@ -76,6 +79,9 @@ def trace_routes(traces: Traces, recorder: Recorder) -> list[Route]:
         }
 
     async def show(request: Request) -> Response:
+        if request.state.caller.tenant:
+            # Traces do not say whose they are, and a short beginning of an id finds any.
+            raise Refused(403, "Traces of all tenants stand together: ask with a key of none.")
         asked = request.query_params
         identity = request.path_params["identity"].removeprefix(ANSWER_ID)
         limit = _limit(asked.get("limit", "100"))
@@ -96,13 +102,13 @@ def _limit(written: str) -> int:
     raise Refused(400, f"limit must be between 1 and {MOST}, not {written}", param="limit")
 
 
-def _found(traces: Traces, recorder: Recorder, identity: str) -> Trace:
+def _found(look_up: Callable[[str], T], recorder: Recorder, identity: str) -> T:
     try:
-        return traces.get(identity)
+        return look_up(identity)
     except UsageError:
         # The trace of an answer that has just come may still wait to be written.
         recorder.flush()
-        return traces.get(identity)
+        return look_up(identity)
 
 
 def _read(body: bytes) -> Feedback:

@@ -39,8 +39,11 @@ _ORDER = shapes.one_of("asc", "desc")
 
 
 def _paged(most: int) -> Mapping[str, Schema]:
-    limit = {"type": "integer", "minimum": 1, "maximum": most}
-    return {"after": shapes.TEXT, "limit": limit, "order": _ORDER}
+    return {"after": shapes.TEXT, "limit": _most(most), "order": _ORDER}
+
+
+def _most(most: int) -> Schema:
+    return {"type": "integer", "minimum": 1, "maximum": most}
 
 
 _FILE_FORM: Schema = {
@@ -124,7 +127,11 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("POST", "/v1/traces/{identity}/feedback"): Operation(
         does="Say what is wrong with an answer", takes=FeedbackBody, gives=shapes.FEEDBACK
     ),
-    ("GET", "/v1/traces/{identity}"): Operation(does="A trace, a level of it at a time"),
+    ("GET", "/v1/traces/{identity}"): Operation(
+        does="A trace, a level of it at a time",
+        gives={"type": "object"},
+        query={"parent": shapes.TEXT, "after": shapes.TEXT, "limit": _most(1000)},
+    ),
     ("POST", "/v1/traces"): Operation(
         does="Bring traces as OTLP", takes={"type": "object"}, gives={"type": "object"}, refuses={}
     ),
