@@ -15,6 +15,7 @@ traces     /v1/traces/{id}/feedback
 auth       who may come in
 health     /v1/health/live and /ready
 contracts  /v1/metadata and /v1/version, as a NIM answers them
+metrics    /v1/metrics, for Prometheus
 house      what the front door needs to know of the app behind it
 opened     that, for an app that is open
 tuning     what a job does: the tuning of `kickwheel tune`

@@ -41,6 +41,7 @@ from kickwheel.serve.health import health_routes
 from kickwheel.serve.house import House
 from kickwheel.serve.job import Jobs
 from kickwheel.serve.jobs import job_routes
+from kickwheel.serve.metrics import Metrics, metric_routes
 from kickwheel.serve.openai import PATH, Chat, Receive, Send, model_routes
 from kickwheel.serve.recorded import Passing
 from kickwheel.serve.recorded.place import PROJECTS, place
@@ -92,6 +93,7 @@ class Front:
         self._chat = Chat(house, recorder)
         self._recorded = recorded
         answering = Answering(house, recorder)
+        metrics = Metrics(recorder)
         self._responses = Responses(answering, store, keeper)
         files, jobs = Files(store), Jobs(store)
         self._worker = Worker(jobs, house, runner)
@@ -99,6 +101,7 @@ class Front:
             routes=[
                 *health_routes(house),
                 *contract_routes(house),
+                *metric_routes(metrics),
                 *model_routes(house),
                 *file_routes(files),
                 *job_routes(house, files, jobs, self._worker),
@@ -122,6 +125,9 @@ class Front:
         self._rest.router.redirect_slashes = False
         told = contract_route(self._rest.routes, [("POST", PATH)], keyed=bool(self.keys))
         self._rest.router.routes.append(told)
+        paths = (getattr(route, "path", "") for route in self._rest.routes)
+        self.counted = metrics.around(self, [PATH, PROJECTS.rstrip("/"), *paths])
+        """The same app, as `/v1/metrics` counts it."""
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -228,7 +234,7 @@ async def serve(
     name = f"[{host}]" if ":" in host else host
     url = f"http://{name}:{listening.getsockname()[1]}"
     config = uvicorn.Config(
-        front,
+        front.counted,
         log_level="warning",
         access_log=False,
         server_header=False,

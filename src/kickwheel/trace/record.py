@@ -179,7 +179,7 @@ class Recorder:
         self.lost = 0
         """Traces that could not be kept."""
         self._traces = traces
-        self._pass_on = pass_on
+        self._takers = [] if pass_on is None else [pass_on]
         self._waiting: deque[tuple[Callable[[], Trace], int]] = deque()
         self._held = 0
         """Bytes that what waits holds."""
@@ -209,6 +209,11 @@ class Recorder:
             identity: the trace's id, 32 hex digits, where it must be known beforehand.
         """
         return OpenSpan(kind, name, _Noted(self, workload, identity or fresh(16)))
+
+    def watch(self, take: Callable[[Sequence[Trace]], None]) -> None:
+        """Hands each trace to `take` as well, not yet redacted, in the recorder's own thread, where
+        it must not wait."""
+        self._takers.append(take)
 
     def later(self, make: Callable[[], Trace], size: int) -> None:
         """Keeps a trace that the recorder's own thread makes, so that its request need not wait.
@@ -276,8 +281,8 @@ class Recorder:
         for make, _ in batch:
             with self._losing_one():
                 records.append(make())
-        if self._pass_on is not None:
-            self._pass_on(records)
+        for take in self._takers:
+            take(records)
         while True:
             try:
                 self._traces.add(records)

@@ -62,6 +62,9 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("GET", "/v1/health/ready"): Operation(does="Whether all can answer", gives=shapes.HEALTH),
     ("GET", "/v1/version"): Operation(does="Which version runs", gives=shapes.VERSION),
     ("GET", "/v1/metadata"): Operation(does="What runs, as a NIM says it", gives=shapes.METADATA),
+    ("GET", "/v1/metrics"): Operation(
+        does="Counts for Prometheus", gives={"type": "string"}, gives_as="text/plain"
+    ),
     ("GET", "/openapi.json"): Operation(does="This document", gives={"type": "object"}),
     ("GET", "/v1/models"): Operation(does="All that answers", gives=shapes.MODELS),
     ("GET", "/v1/models/{name}"): Operation(does="One that answers", gives=shapes.MODEL),

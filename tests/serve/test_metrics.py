@@ -1,0 +1,82 @@
+"""/v1/metrics, read by Prometheus' own client."""
+
+import contextlib
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import openai
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.serve.conftest import Rooms, Served, running
+
+Counts = dict[str, float]
+
+
+@pytest.fixture
+def served(tmp_path: Path, rooms: Rooms) -> Iterator[Served]:
+    with running(tmp_path / "store", rooms) as server:
+        yield server
+
+
+def counts(served: Served) -> Counts:
+    """Every sample by its name and labels."""
+    served.recorder.flush()
+    with urllib.request.urlopen(f"{served.url}/v1/metrics") as response:
+        assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
+        text = response.read().decode()
+    return {
+        sample.name + "".join(f" {k}={v}" for k, v in sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def ask(served: Served, model: str, *, stream: bool = False) -> None:
+    said = served.client().chat.completions.create(
+        model=model, messages=[{"role": "user", "content": "one two"}], stream=stream
+    )
+    if stream:
+        list(said)
+
+
+def test_requests_answers_and_tokens_are_counted(served: Served) -> None:
+    ask(served, "echo")
+    ask(served, "echo", stream=True)
+    with pytest.raises(openai.RateLimitError):
+        ask(served, "busy")
+    with pytest.raises(openai.NotFoundError):
+        ask(served, 'no "such"\nmodel')
+    found = counts(served)
+    route = "route=/v1/chat/completions"
+    assert found[f"http_requests_total method=POST {route} status=200"] == 2
+    assert found[f"http_requests_total method=POST {route} status=429"] == 1
+    assert found[f"http_requests_total method=POST {route} status=404"] == 1
+    assert found[f"http_request_duration_seconds_count {route}"] == 4
+    assert found[f"http_request_duration_seconds_bucket le=+Inf {route}"] == 4
+    assert found["request_success_total model_name=echo"] == 2
+    assert found["request_failure_total model_name=busy"] == 1
+    assert found["prompt_tokens_total model_name=echo"] == 14
+    assert found["generation_tokens_total model_name=echo"] == 4
+    assert found["e2e_request_latency_seconds_count model_name=echo"] == 2
+    assert found["num_requests_running"] == 1  # This one.
+    assert found["kickwheel_traces_kept_total"] == 3
+    assert found["kickwheel_traces_lost_total"] == 0
+
+
+def test_routes_that_are_not_there_count_as_one(served: Served) -> None:
+    for path in ("/nothing", "/v2/x/y", "/v1/runs-of-others"):
+        with contextlib.suppress(urllib.error.HTTPError):
+            urllib.request.urlopen(served.url + path)
+    served.client().models.retrieve("echo")
+    found = counts(served)
+    assert found["http_requests_total method=GET route=other status=404"] == 3
+    assert found["http_requests_total method=GET route=/v1/models status=200"] == 1
+
+
+def test_only_who_has_the_key_reads_it(tmp_path: Path, rooms: Rooms) -> None:
+    with running(tmp_path / "keyed", rooms, keys=["a key"]) as served:
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(f"{served.url}/v1/metrics")
