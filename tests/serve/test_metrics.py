@@ -77,6 +77,8 @@ def test_routes_that_are_not_there_count_as_one(served: Served) -> None:
 
 
 def test_only_who_has_the_key_reads_it(tmp_path: Path, rooms: Rooms) -> None:
-    with running(tmp_path / "keyed", rooms, keys=["a key"]) as served:
-        with pytest.raises(urllib.error.HTTPError, match="401"):
-            urllib.request.urlopen(f"{served.url}/v1/metrics")
+    with (
+        running(tmp_path / "keyed", rooms, keys=["a key"]) as served,
+        pytest.raises(urllib.error.HTTPError, match="401"),
+    ):
+        urllib.request.urlopen(f"{served.url}/v1/metrics")
