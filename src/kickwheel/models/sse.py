@@ -35,10 +35,14 @@ class Events:
         lines = buffer.split(b"\n")
         self._rest = lines.pop()
         for line in lines:
-            if line:
+            if line.startswith(b"data: "):
+                # As nearly all lines are.
+                self._data.append(line[6:])
+                self._held += len(line)
+            elif line:
                 self._field(line)
             elif self._data:
-                data = b"\n".join(self._data)
+                data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
                 self._data, self._held = [], 0
                 yield data
         if self._held + len(self._rest) > LONGEST_EVENT:

@@ -31,6 +31,11 @@ def message_from_openai(entry: object) -> Message:
     Raises:
         ValueError: the entry breaks the protocol, or has parts that are not text.
     """
+    if type(entry) is dict and len(entry) == 2 and type(entry.get("content")) is str:
+        # What most messages are, read without asking further.
+        said = entry.get("role")
+        if said in ROLES and said != "tool":
+            return Message(role=cast(Role, said), content=entry["content"])
     if not isinstance(entry, Mapping):
         raise ValueError(f"a message must be an object, not {type(entry).__name__}")
     role = entry.get("role")

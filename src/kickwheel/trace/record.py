@@ -30,7 +30,7 @@ from kickwheel.trace.store import Traces
 
 BATCH = 200
 """Traces that are written without waiting for more."""
-PAUSE_S = 0.25
+PAUSE_S = 0.2
 """How long the writer waits for more before it writes fewer."""
 WAITING = 10_000
 """Traces that wait in memory at most while the store cannot be written."""

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from kickwheel.records import Message, Span, genai, wire
 from kickwheel.serve.recorded import Upstream
 from kickwheel.serve.recorded.exchange import Exchange
-from kickwheel.serve.recorded.heard import READ, framework, heard
+from kickwheel.serve.recorded.heard import READ, Hearing, framework
 from tests.models.loopback import chunk, loopback
 from tests.serve.conftest import Rooms, running
 from tests.serve.recorded.test_passing import QUESTION, WHOLE, client, traces
@@ -62,7 +62,9 @@ RESPONSE = {
 }
 
 
-def passed(path: str, asked: Any, answer: bytes, **more: Any) -> Span:
+def passed(
+    path: str, asked: Any, answer: bytes, hearing: Hearing | None = None, **more: Any
+) -> Span:
     """The span that is made of an exchange."""
     exchange = Exchange("shop", path, "0" * 32)
     exchange.asked.add(asked if isinstance(asked, bytes) else json.dumps(asked).encode())
@@ -70,7 +72,7 @@ def passed(path: str, asked: Any, answer: bytes, **more: Any) -> Span:
     exchange.answer.add(answer)
     for name, value in more.items():
         setattr(exchange, name, value)
-    (span,) = heard(exchange).spans
+    (span,) = (hearing or Hearing()).heard(exchange).spans
     return span
 
 
@@ -179,6 +181,36 @@ def test_a_response_that_failed_or_was_cut_at_its_length_says_so() -> None:
     short = {**RESPONSE, "status": "incomplete", "incomplete_details": reason}
     span = passed("responses", {"input": "?"}, json.dumps(short).encode())
     assert span.attributes[genai.FINISH_REASONS] == ["length"]
+
+
+def test_a_request_that_goes_on_from_a_response_has_all_that_was_said_before() -> None:
+    hearing = Hearing()
+    first = {"model": "gpt", "instructions": "Be kind", "input": "Where is 7?"}
+    passed("responses", first, json.dumps(RESPONSE).encode(), hearing)
+    output = {"type": "function_call_output", "call_id": "call_1", "output": "Oslo"}
+    then = {
+        **{"model": "gpt", "instructions": "Be brief", "input": [output]},
+        "previous_response_id": "resp_1",
+    }
+    second = {**RESPONSE, "id": "resp_2", "output": [SPOKEN]}
+    span = passed("responses", then, json.dumps(second).encode(), hearing)
+    assert [m.role for m in span.input] == ["system", "user", "assistant", "tool"]
+    assert span.input[0].content == "Be brief"
+    assert span.input[2].tool_calls[0].id == span.input[3].tool_call_id == "call_1"
+    assert genai.UNREAD not in span.attributes
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"previous_response_id": "resp_of_yesterday"},
+        {"conversation": "conv_1"},
+        {"input": [{"type": "item_reference", "id": "msg_1"}]},
+    ],
+)
+def test_a_request_whose_beginning_is_elsewhere_says_so(more: dict[str, Any]) -> None:
+    span = passed("responses", {"input": "And?", **more}, json.dumps(RESPONSE).encode())
+    assert span.attributes[genai.UNREAD]
 
 
 async def test_legacy_completions_are_heard(tmp_path: Path) -> None:

@@ -10,24 +10,21 @@ from typing import Any
 import msgspec
 
 from kickwheel.core.identity import fresh
-from kickwheel.records import Span, ToolSpec, Trace, genai
+from kickwheel.records import Message, Span, ToolSpec, Trace, genai
 from kickwheel.records.openai import tool_from_openai
 from kickwheel.records.trace import Value
 from kickwheel.serve.recorded import chat, responses
 from kickwheel.serve.recorded.answered import Answered
 from kickwheel.serve.recorded.exchange import Copy, Exchange
 
-READ = {
-    "chat/completions": ("chat", chat.messages, chat.answered),
-    "completions": ("text_completion", chat.prompt, chat.answered),
-    "responses": ("chat", responses.messages, responses.answered),
-}
-"""What leaves a trace, with OpenTelemetry's name for it and how it is read."""
+READ = ("chat/completions", "completions", "responses")
+"""What leaves a trace."""
 UNREAD = 10
 """Parts that are named at most."""
 KEPT_BYTES = 1 << 18
 """Tools that are kept read take so many bytes at most."""
 
+_LIMITS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 _FRAMEWORKS = {
     "agents": "openai-agents",
     "agent-framework-python": "agent-framework",
@@ -38,51 +35,73 @@ _FRAMEWORKS = {
 """Frameworks by what their user agent begins with, where that is not their name."""
 
 
-def heard(passed: Exchange) -> Trace:
-    """The trace of what passed."""
-    operation, messages, answered = READ[passed.path]
-    unread: list[str] = []
-    body, tools = _fields(passed.asked, unread)
-    said = Answered()
-    if passed.status < 400 and passed.answer.size:
-        try:
-            said = answered(passed.said(), body, cut=passed.cut is not None)
-        except ValueError as error:
-            unread.append(f"the answer: {error}")
-    name = str(body.get("model") or passed.path)
-    attributes: dict[str, Value] = {
-        genai.OPERATION: operation,
-        genai.PROVIDER: "openai",
-        genai.REQUEST_MODEL: name,
-        **_asked(body),
-        **_answered(said),
-    }
-    if passed.first_ns:
-        attributes[genai.TIME_TO_FIRST_CHUNK_S] = (passed.first_ns - passed.start_ns) / 1e9
-    if passed.agent:
-        attributes[genai.USER_AGENT] = passed.agent
-        attributes[genai.FRAMEWORK] = framework(passed.agent)
-    span = Span(
-        id=fresh(8),
-        kind="model",
-        name=name,
-        start_ns=passed.start_ns,
-        end_ns=passed.end_ns,
-        attributes=attributes,
-        error=_error(passed, said),
-        input=messages(body, unread),
-        output=() if said.message is None else (said.message,),
-        tools=tools,
-    )
-    if unread:
-        attributes[genai.UNREAD] = list(dict.fromkeys(unread))[:UNREAD]
-    return Trace(id=passed.trace, workload=passed.project, spans=(span,))
+class Hearing:
+    """Reads what passed, in the order in which it ended."""
+
+    def __init__(self) -> None:
+        self._conversations = responses.Conversations()
+
+    def heard(self, passed: Exchange) -> Trace:
+        """The trace of what passed."""
+        unread: list[str] = []
+        body, tools = _fields(passed.asked, unread)
+        messages = self._messages(passed, body, unread)
+        said = _said(passed, body, unread)
+        if passed.path == "responses":
+            size = passed.asked.size + passed.answer.size
+            self._conversations.remember(said, body, messages, size)
+        name = str(body.get("model") or passed.path)
+        attributes: dict[str, Value] = {
+            genai.OPERATION: "text_completion" if passed.path == "completions" else "chat",
+            genai.PROVIDER: "openai",
+            genai.REQUEST_MODEL: name,
+            **_asked(body),
+            **_answered(said),
+        }
+        if passed.first_ns:
+            attributes[genai.TIME_TO_FIRST_CHUNK_S] = (passed.first_ns - passed.start_ns) / 1e9
+        if passed.agent:
+            attributes[genai.USER_AGENT] = passed.agent
+            attributes[genai.FRAMEWORK] = framework(passed.agent)
+        if unread:
+            attributes[genai.UNREAD] = list(dict.fromkeys(unread))[:UNREAD]
+        span = Span(
+            id=fresh(8),
+            kind="model",
+            name=name,
+            start_ns=passed.start_ns,
+            end_ns=passed.end_ns,
+            attributes=attributes,
+            error=_error(passed, said),
+            input=messages,
+            output=() if said.message is None else (said.message,),
+            tools=tools,
+        )
+        return Trace(id=passed.trace, workload=passed.project, spans=(span,))
+
+    def _messages(
+        self, passed: Exchange, body: Mapping[str, Any], unread: list[str]
+    ) -> tuple[Message, ...]:
+        if passed.path == "responses":
+            return self._conversations.messages(body, unread)
+        return (chat.prompt if passed.path == "completions" else chat.messages)(body, unread)
 
 
 def framework(agent: str) -> str:
     """What speaks, by its user agent: `framework("Agents/Python 0.24.0")` is "openai-agents"."""
     first = agent.split("/")[0].split(" ")[0].lower()
     return _FRAMEWORKS.get(first, first)
+
+
+def _said(passed: Exchange, body: Mapping[str, Any], unread: list[str]) -> Answered:
+    if passed.status >= 400 or not passed.answer.size:
+        return Answered()
+    answered = responses.answered if passed.path == "responses" else chat.answered
+    try:
+        return answered(passed.said(), body, cut=passed.cut is not None)
+    except ValueError as error:
+        unread.append(f"the answer: {error}")
+        return Answered()
 
 
 def _fields(asked: Copy, unread: list[str]) -> tuple[dict[str, Any], tuple[ToolSpec, ...]]:
@@ -119,19 +138,13 @@ _kept_tools = lru_cache(maxsize=64)(_tools)
 
 
 def _asked(body: Mapping[str, Any]) -> dict[str, Value]:
-    limit = next(
-        (body[name] for name in _LIMITS if isinstance(body.get(name), int)),
-        None,
-    )
+    limit = next((body[name] for name in _LIMITS if isinstance(body.get(name), int)), None)
     found = {
         genai.TEMPERATURE: body.get("temperature"),
         genai.MAX_TOKENS: limit,
         genai.SEED: body.get("seed"),
     }
     return {name: value for name, value in found.items() if isinstance(value, int | float)}
-
-
-_LIMITS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 
 
 def _answered(said: Answered) -> dict[str, Value]:

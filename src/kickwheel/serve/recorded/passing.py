@@ -19,9 +19,9 @@ from yarl import URL
 
 from kickwheel.core.errors import UsageError
 from kickwheel.serve.errors import Refused
-from kickwheel.serve.openai import Receive, Send
+from kickwheel.serve.outgoing import Receive, Send
 from kickwheel.serve.recorded.exchange import COPY_BYTES, Exchange
-from kickwheel.serve.recorded.heard import READ, heard
+from kickwheel.serve.recorded.heard import READ, Hearing
 from kickwheel.trace.record import Recorder
 
 CONNECT_S = 10.0
@@ -105,6 +105,7 @@ class Passing:
         self._session = session
         self._base = upstream.url.rstrip("/")
         self._recorder = recorder
+        self._hearing = Hearing()
         self._key = f"Bearer {upstream.key}" if upstream.key else None
         self._hidden = _NOT_ASKED | {b"authorization"} if keyed or upstream.key else _NOT_ASKED
         self._url = lru_cache(maxsize=1024)(self._made_url)
@@ -139,7 +140,9 @@ class Passing:
             if kept:
                 passed.end_ns = time.time_ns()
                 size = passed.asked.size + passed.answer.size
-                self._recorder.later(partial(heard, passed), min(size, 2 * COPY_BYTES))
+                self._recorder.later(
+                    partial(self._hearing.heard, passed), min(size, 2 * COPY_BYTES)
+                )
 
     async def _pass(self, scope: Any, client: "_Client", trace: str | None) -> None:
         passed = client.passed

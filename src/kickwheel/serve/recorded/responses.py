@@ -3,6 +3,7 @@
 Source: the API reference of OpenAI, Responses, and Streaming events.
 """
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, cast, get_args
@@ -18,21 +19,58 @@ from kickwheel.serve.recorded.answered import Answered
 from kickwheel.serve.recorded.chat import text
 
 _ENDED = ("response.completed", "response.incomplete", "response.failed")
-_SILENT = ("reasoning", "compaction", "item_reference")
+_SILENT = ("reasoning", "compaction")
 """Items that say nothing to people."""
+_REMEMBERED_BYTES = 64 << 20
+"""Of the conversations that may go on, so much is remembered."""
 
 
-def messages(body: Mapping[str, Any], unread: list[str]) -> tuple[Message, ...]:
-    """The conversation that a request has; what is no text is named in `unread`."""
-    read = []
-    if isinstance(body.get("instructions"), str):
-        read.append(Message(role="system", content=body["instructions"]))
-    given = body.get("input")
-    if isinstance(given, str):
-        read.append(Message(role="user", content=given))
-    if isinstance(given, list):
-        read += _turns(given, unread)
-    return tuple(read)
+class Conversations:
+    """What was said before, where a request only names the response that it goes on from."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, tuple[tuple[Message, ...], int]] = OrderedDict()
+        """By the id of the last response: all messages, and how many bytes are new in them."""
+        self._bytes = 0
+
+    def messages(self, body: Mapping[str, Any], unread: list[str]) -> tuple[Message, ...]:
+        """The conversation that a request has, with what it goes on from; what is not known or no
+        text is named in `unread`."""
+        read: list[Message] = []
+        if isinstance(body.get("instructions"), str):
+            read.append(Message(role="system", content=body["instructions"]))
+        before = body.get("previous_response_id")
+        if isinstance(before, str):
+            if before in self._known:
+                read += self._known[before][0]
+            else:
+                unread.append("previous_response_id: what came before")
+        if body.get("conversation") is not None:
+            unread.append("conversation: what came before")
+        given = body.get("input")
+        if isinstance(given, str):
+            read.append(Message(role="user", content=given))
+        if isinstance(given, list):
+            read += _turns(given, unread)
+        return tuple(read)
+
+    def remember(
+        self, said: Answered, body: Mapping[str, Any], asked: tuple[Message, ...], size: int
+    ) -> None:
+        """Keeps the conversation for whoever goes on from its last response.
+
+        Args:
+            asked: what `messages` read.
+            size: bytes that are new in it.
+        """
+        if not said.id or said.message is None:
+            return
+        # Instructions are of one request and do not go on.
+        whole = (*asked[isinstance(body.get("instructions"), str) :], said.message)
+        self._known[said.id] = (whole, size)
+        self._bytes += size
+        while self._bytes > _REMEMBERED_BYTES:
+            self._bytes -= self._known.popitem(last=False)[1][1]
 
 
 def answered(data: bytes, body: Mapping[str, Any], *, cut: bool) -> Answered:
