@@ -94,12 +94,13 @@ def test_a_trace_is_shown_level_by_level_and_page_by_page(served: Served) -> Non
         "desk",
         5,
     )
-    assert [(s["id"], s["kind"], s["children"]) for s in top["steps"]] == [(agent.id, "agent", 4)]
+    (root,) = top["steps"]
+    assert (root["span"]["id"], root["span"]["kind"], root["children"]) == (agent.id, "agent", 4)
     assert top["after"] is None
     first = show(served, "aaaa", parent=agent.id, limit=3).json()
-    assert [s["start_ns"] for s in first["steps"]] == [6, 10, 11]
+    assert [s["span"]["start_ns"] for s in first["steps"]] == [6, 10, 11]
     last = show(served, "aaaa", parent=agent.id, limit=3, after=first["after"]).json()
-    assert [s["start_ns"] for s in last["steps"]] == [12]
+    assert [s["span"]["start_ns"] for s in last["steps"]] == [12]
     assert last["after"] is None
 
 

@@ -74,7 +74,7 @@ def trace_routes(traces: Traces, recorder: Recorder) -> list[Route]:
         return {
             "object": "trace",
             **wire.to_plain(summary),
-            "steps": [{**wire.to_plain(s.span), "children": s.children} for s in steps[:limit]],
+            "steps": steps[:limit],
             "after": steps[limit - 1].cursor if len(steps) > limit else None,
         }
 

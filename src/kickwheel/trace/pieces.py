@@ -161,13 +161,15 @@ def _add(connection: Connection, clean: Clean) -> int:
     known.names = dict(clean.after)
     _put(connection, number, known, replace(arrival, spans=new))
     _list(connection, number, arrival.id, known)
-    for span in new:
-        say(connection, arrival.id, arrival.feedback.get(span.id, ()))
-    agents = {span.name for span in new if span.kind == "agent"} - {known.workload}
-    connection.executemany(
-        "INSERT INTO took_part VALUES (?, ?) ON CONFLICT DO NOTHING",
-        [(_shown(agent), arrival.id) for agent in agents],
-    )
+    there = {span.id for span in new}
+    for span_id, feedback in arrival.feedback.items():
+        if span_id in there:
+            say(connection, arrival.id, feedback)
+    for agent in {span.name for span in new if span.kind == "agent"} - {known.workload}:
+        connection.execute(
+            "INSERT INTO took_part VALUES (?, ?) ON CONFLICT DO NOTHING",
+            (_shown(agent), arrival.id),
+        )
     return len(new)
 
 

@@ -12,6 +12,7 @@ Source: semantic-conventions-genai v0.1.0, `gen-ai-input-messages.json`,
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, get_args
 
 from kickwheel.records import Message, ToolCall, ToolSpec
@@ -69,8 +70,19 @@ def text(value: object) -> str:
 
 
 def specs(value: object) -> tuple[ToolSpec, ...]:
-    """The tools that a list of definitions offers; what is no tool is left out."""
-    value = loaded(value)
+    """The tools that a list of definitions offers; what is no tool is left out.
+
+    The same text gives the same tools: they come again with every call of a model.
+    """
+    return _specs_of(value) if isinstance(value, str) else _specs(value)
+
+
+@lru_cache(maxsize=256)
+def _specs_of(text: str) -> tuple[ToolSpec, ...]:
+    return _specs(loaded(text))
+
+
+def _specs(value: object) -> tuple[ToolSpec, ...]:
     found = []
     for entry in value if isinstance(value, list) else [value]:
         entry = loaded(entry)
