@@ -23,15 +23,17 @@ class House:
     tools: dict[str, Any] = field(default_factory=dict)
     memory: dict[str, Any] = field(default_factory=dict)
     agents: dict[str, Any] = field(default_factory=dict)
-    called: dict[str, str] = field(default_factory=dict)
-    """Functions that are agents, with their type."""
+    pending: dict[str, Entry] = field(default_factory=dict)
+    """Functions that are agents and not made yet: what names one makes it first."""
+    aliases: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By group, the names that it gives its tools, with their own."""
     remembering: dict[str, str] = field(default_factory=dict)
     """Functions that are tools of a memory, with its name."""
 
 
-def agent(entry: Entry, kind: str, name: str, house: House) -> None:
+def agent(entry: Entry, name: str, house: House) -> None:
     """Adds the agent that a function or workflow of NAT becomes."""
-    made = AGENTS[kind](entry, house)
+    made = AGENTS[entry.type](entry, house)
     about = entry.text("description")
     if about and made is not None:
         made["description"] = about
@@ -215,7 +217,7 @@ def _remembering(entry: Entry, house: House) -> dict[str, Any] | None:
                 "retrieve_memory_for_every_response", "search_params", "add_params"):  # fmt: skip
         entry.moot(key, "nothing to set: facts are learned after each answer, recalled before")
     entry.moot("llm_name", "nothing to set: the inner agent's model answers")
-    if inner not in house.agents:
+    if inner is None or _found(inner, house) != ("agents", inner):
         where = (*entry.where, "inner_agent_name")
         entry.written.tell(where, f'"{inner}" is no agent yet: add it', act=True)
         return None
@@ -272,40 +274,44 @@ def _instruct(made: dict[str, Any], *texts: object) -> None:
 def _refer(entry: Entry, made: dict[str, Any], house: House, key: str) -> list[str]:
     """Adds what the names at the key stand for; returns those that are there, in their order."""
     there: list[str] = []
-    for position, name in enumerate(entry.names(key)):
-        shelf = _shelf(name, house)
-        if shelf is None:
-            where = (*entry.where, key)
-            if isinstance(entry.data.get(key), list):
-                where = (*where, position)
-            entry.written.tell(
-                where, f'"{name}" is left out here until it has a counterpart in the app', act=True
-            )
+    for position, written in enumerate(entry.names(key)):
+        found = _found(written, house)
+        if found is None:
+            listed = isinstance(entry.data.get(key), list)
+            where = (*entry.where, key, position) if listed else (*entry.where, key)
+            what = f'"{written}" is left out here until it has a counterpart in the app'
+            entry.written.tell(where, what, act=True)
             continue
-        if shelf == "memory":
-            name = house.remembering[name]
-        else:
+        shelf, name = found
+        if shelf != "memory":
             there.append(name)
-        listed = made.setdefault(shelf, [])
+        names = made.setdefault(shelf, [])
         # Of a group that is offered as a whole no single tool is offered once more.
-        if name not in listed and not any(name.startswith(f"{one}__") for one in listed):
-            listed.append(name)
+        if name not in names and not any(name.startswith(f"{one}__") for one in names):
+            names.append(name)
     return there
 
 
-def _shelf(name: str, house: House) -> str | None:
+def _found(name: str, house: House) -> tuple[str, str] | None:
+    """The shelf and name of what NAT calls so; a member of a group is `group__member`, and was
+    `group.member`."""
     if name in house.tools:
-        return "tools"
-    if name in house.called:
-        return "agents"
+        return "tools", name
+    if name in house.pending:
+        agent(house.pending.pop(name), name, house)
+    if name in house.agents:
+        return "agents", name
     if name in house.remembering:
-        return "memory"
+        return "memory", house.remembering[name]
     for mark in ("__", "."):
-        group, found, member = name.partition(mark)
+        group, parted, member = name.partition(mark)
+        if parted and group in house.agents:
+            return "agents", group
         box = house.tools.get(group)
-        if found and box is not None and box["kind"] == "mcp":
-            house.tools[name] = {**box, "only": [member]}
-            return "tools"
+        if parted and box is not None and box["kind"] == "mcp":
+            own = house.aliases.get(group, {}).get(member, member)
+            house.tools[name] = {**box, "only": [own]}
+            return "tools", name
     return None
 
 

@@ -1,5 +1,6 @@
 """NAT's `llms` as our models."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -59,11 +60,13 @@ def length(entry: Entry) -> int | None:
 
 def _openai(entry: Entry, url: str | None = None, key: str = "OPENAI_API_KEY") -> dict[str, Any]:
     made: dict[str, Any] = {"kind": "openai", "model": _name(entry)}
-    address = entry.text("base_url", "endpoint_url") or url
-    if address:
-        made["base_url"] = address
+    address = entry.text("base_url", "endpoint_url")
+    if address or url:
+        made["base_url"] = address or url
     if "api_key" in entry or key != "OPENAI_API_KEY":
-        made["api_key"] = entry.secret("api_key", key)
+        # Nobody else than its maker is to be shown a key that stands under the maker's name.
+        mine = f"{re.sub(r'[^A-Za-z0-9]+', '_', entry.name).upper()}_API_KEY" if address else key
+        made["api_key"] = entry.secret("api_key", mine if "api_key" in entry else key)
     return made
 
 

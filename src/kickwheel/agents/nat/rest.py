@@ -6,8 +6,12 @@ from kickwheel.agents.nat.agents import House
 from kickwheel.agents.nat.written import Entry, Written
 
 _TRACES = (
-    "every run is a trace of the app's store, to be seen at /traces; docs/traces.md sends them on"
+    "traces are kept in the app's store, and sent to any collector that takes OTLP: "
+    "trace: {export: {url: …, headers: {…}}}"
 )
+_COLLECTORS = ("phoenix", "otelcollector")
+"""Exporters of NAT that send OTLP to an address and show no key."""
+_LOG = "the log goes to standard error; keep it by the means of your system"
 _SECTIONS = {
     "embedders": "nothing of ours searches documents by meaning yet, and what else needs "
     "embeddings brings its own (pip install 'kickwheel[curate]')",
@@ -39,22 +43,31 @@ def memories(written: Written, house: House) -> None:
         )
 
 
-def served(written: Written) -> dict[str, Any]:
-    """The section `serve` that NAT's front end becomes."""
-    general = written.section("general")
-    general.moot("use_uvloop", "nothing to set: taken where it is installed (kickwheel[all])")
+def general(written: Written) -> dict[str, Any]:
+    """The sections `serve` and `trace` that NAT's front end and telemetry become."""
+    section = written.section("general")
+    section.moot("use_uvloop", "nothing to set: taken where it is installed (kickwheel[all])")
     for key in ("per_user_workflow_timeout", "per_user_workflow_cleanup_interval",
                 "enable_per_user_monitoring"):  # fmt: skip
-        general.moot(key, "nothing to set: all callers share one app, which knows them apart")
-    made = _front(general.entry("front_end"))
-    telemetry = general.entry("telemetry")
+        section.moot(key, "nothing to set: all callers share one app, which knows them apart")
+    serve = _front(section.entry("front_end"))
+    telemetry = section.entry("telemetry")
+    trace: dict[str, Any] = {}
     for log in telemetry.entry("logging").entries():
-        log.whole("the log goes to standard error; keep it by the means of your system", act=False)
+        log.whole(_LOG, act=False)
     for export in telemetry.entry("tracing").entries():
-        export.whole(_TRACES)
+        url = export.take_raw("endpoint") if export.type in _COLLECTORS and not trace else None
+        if isinstance(url, str) and url:
+            trace = {"export": {"url": url.removesuffix("/").removesuffix("/v1/traces")}}
+            export.moot("project", "traces have the app's name")
+            export.rest("nothing to set: traces are sent in the background", act=False)
+        else:
+            export.whole(_TRACES)
     telemetry.rest(_TRACES)
-    general.rest("the app file has no such option")
-    return made
+    for entry in section.entry("logging").entries():
+        entry.whole(_LOG, act=False)
+    section.rest("the app file has no such option")
+    return {"serve": serve, "trace": trace}
 
 
 def others(written: Written) -> None:

@@ -177,6 +177,23 @@ def _sql(entry: Entry) -> dict[str, Any]:
     return made
 
 
+def elsewhere(entry: Entry) -> dict[str, Any]:
+    """The agent that answers behind a group of kind `a2a_client`."""
+    made: dict[str, Any] = {"kind": "a2a", "url": entry.text("url") or "http://HOST"}
+    seconds = entry.number("task_timeout")
+    if seconds:
+        made["timeout_s"] = seconds
+    streaming = entry.take("streaming")
+    if isinstance(streaming, bool):
+        made["streaming"] = streaming
+    entry.moot("agent_card_path", "nothing to set: the card is where the protocol has it")
+    entry.moot("include_skills_in_description", "nothing to set: the card says what it can do")
+    entry.todo("auth_provider", "write what is shown there: token: ${NAME}, or headers")
+    _common(entry)
+    entry.rest("the counterpart has no such option")
+    return made
+
+
 def entry_url(url: Any) -> str:
     """A database's URL as it may stand in a file: by a variable."""
     return url if isinstance(url, str) and url.startswith("${") else "${DATABASE_URL}"
@@ -226,7 +243,8 @@ def _mcp(entry: Entry, guards: Mapping[str, Any], *, per_user: bool) -> dict[str
         _authorised(server, made, provider, guards)
     only = entry.names("include")
     if only:
-        made["only"] = only
+        named = aliases(entry)
+        made["only"] = [named.get(one, one) for one in only]
     seconds = entry.number("tool_call_timeout") if "tool_call_timeout" in entry else None
     if seconds:
         made["timeout_s"] = seconds
@@ -245,6 +263,17 @@ def _mcp(entry: Entry, guards: Mapping[str, Any], *, per_user: bool) -> dict[str
         entry.moot(key, "nothing to set: one connection is shared, and callers have their own")
     server.rest("the counterpart has no such option")
     return made
+
+
+def aliases(entry: Entry) -> dict[str, str]:
+    """The names that a group gives its server's tools, with the server's own."""
+    overrides = entry.data.get("tool_overrides")
+    found = overrides.items() if isinstance(overrides, Mapping) else ()
+    return {
+        str(one["alias"]): str(name)
+        for name, one in found
+        if isinstance(one, Mapping) and one.get("alias")
+    }
 
 
 def _authorised(
@@ -299,6 +328,5 @@ _ELSEWHERE = {
 _GROUPS = {
     "github": _ELSEWHERE["github_files_tool"],
     "nat_rag": _SEARCH,
-    "a2a_client": "agents elsewhere are reached by agents: {NAME: {kind: a2a, url: …}}",
     "a365_mcp_tooling": "add each server: tools: {NAME: {kind: mcp, url: …, as_caller: true}}",
 }

@@ -10,8 +10,8 @@ from ruamel.yaml import YAML
 
 from kickwheel.agents.nat.agents import AGENTS, House, agent
 from kickwheel.agents.nat.models import length, model
-from kickwheel.agents.nat.rest import memories, others, served
-from kickwheel.agents.nat.tools import CLOCK, CLOCK_TEXT, group, tool
+from kickwheel.agents.nat.rest import general, memories, others
+from kickwheel.agents.nat.tools import CLOCK, CLOCK_TEXT, aliases, elsewhere, group, tool
 from kickwheel.agents.nat.written import Entry, Left, Written
 
 WORKFLOW = "workflow"
@@ -50,7 +50,7 @@ def translate(file: Path) -> Translated:
     memories(written, house)
     _tools(written, house)
     _agents(written, house)
-    serve = served(written)
+    sections = general(written)
     others(written)
     for where in list(written.unknown()):
         written.tell(where, "is no key of NAT 1.9 that we know: nothing became of it", act=True)
@@ -59,7 +59,7 @@ def translate(file: Path) -> Translated:
         "tools": house.tools,
         "memory": house.memory,
         "agents": house.agents,
-        "serve": serve,
+        **sections,
     }
     app = {name: shelf for name, shelf in shelves.items() if shelf}
     left = sorted(written.left, key=lambda one: (one.file != str(file), one.line, one.column))
@@ -72,13 +72,17 @@ def translate(file: Path) -> Translated:
 def _tools(written: Written, house: House) -> None:
     guards = written.data.get("authentication")
     for entry in written.section("function_groups").entries():
+        if entry.type == "a2a_client":
+            house.agents[entry.name] = elsewhere(entry)
+            continue
         made = group(entry, guards if isinstance(guards, Mapping) else {})
         if made is not None:
             house.tools[entry.name] = made
+            house.aliases[entry.name] = aliases(entry)
     for entry in written.section("functions").entries():
         kind = entry.type
         if kind in AGENTS:
-            house.called[entry.name] = kind
+            house.pending[entry.name] = entry
         elif kind in _MEMORY_TOOLS:
             house.remembering[entry.name] = _memory(entry, house)
         else:
@@ -95,23 +99,18 @@ def _memory(entry: Entry, house: House) -> str:
 
 
 def _agents(written: Written, house: House) -> None:
-    functions = written.section("functions")
-    # Those that wrap another agent come after it.
-    for name, kind in sorted(house.called.items(), key=lambda one: one[1] == "auto_memory_agent"):
-        agent(functions.entry(name), kind, name, house)
+    while house.pending:
+        name = next(iter(house.pending))
+        agent(house.pending.pop(name), name, house)
     workflow = written.section("workflow")
-    if workflow.data:
-        kind = workflow.type
-        name = str(workflow.data.get("workflow_alias") or WORKFLOW)
-        if kind in AGENTS:
-            agent(workflow, kind, name, house)
-        elif kind and kind != "EmptyFunctionConfig":
-            _other_workflow(workflow, kind, name, house)
-    # An agent that could not be made is named by none.
-    missing = set(house.called) - set(house.agents)
-    for made in house.agents.values():
-        if "agents" in made:
-            made["agents"] = [one for one in made["agents"] if one not in missing]
+    if not workflow.data:
+        return
+    kind = workflow.type
+    name = str(workflow.data.get("workflow_alias") or WORKFLOW)
+    if kind in AGENTS:
+        agent(workflow, name, house)
+    elif kind and kind != "EmptyFunctionConfig":
+        _other_workflow(workflow, kind, name, house)
 
 
 def _other_workflow(workflow: Entry, kind: str, name: str, house: House) -> None:
