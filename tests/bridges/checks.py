@@ -4,6 +4,7 @@ import asyncio
 import copy
 import json
 from collections.abc import Callable
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,21 @@ def _words(content: Any) -> str:
     if isinstance(content, list):
         return "".join(part["text"] for part in content)
     return content or ""
+
+
+async def left_early(framework: Framework, app_file: Path, module: str, stub: Stub) -> None:
+    """Who reads no further ends their work, down to the request that their model reads."""
+    _name(framework, app_file, module)
+    stub.pause_s = 30
+    async with open_app(app_file) as app, asyncio.timeout(10):
+        agent = app.model("theirs")
+        async with aclosing(agent.run([_question()])) as events:  # type: ignore[attr-defined]
+            async for event in events:
+                if isinstance(event, Text) and event.text.strip():
+                    break
+        while not stub.left:
+            await asyncio.sleep(0.01)
+    assert len(stub.asked) == 2
 
 
 async def read_back(framework: Framework, app_file: Path, module: str) -> None:

@@ -1,6 +1,7 @@
 """A model server on loopback that answers by script: it calls the first tool that it is offered,
 and answers once it has seen a result. Chat completions and responses, whole and streamed."""
 
+import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -43,8 +44,14 @@ class Stub:
     speaks: Callable[[Mapping[str, Any]], str | None] = lambda body: None
     """What it says to a request instead, for frameworks that speak to models in texts."""
 
+    pause_s: float = 0.0
+    """Before each word of an answer but the first."""
+    left: int = 0
+    """Streams that were read no further."""
+
     def fresh(self) -> None:
         """Forgets what came, and what was said about it."""
+        self.pause_s, self.left = 0.0, 0
         self.asked.clear()
         self.arguments.clear()
 
@@ -111,7 +118,9 @@ class Stub:
             else:
                 deltas += [{"content": word} for word in _words(said)]
             chunk = {**base, "object": "chat.completion.chunk"}
-            for delta in deltas:
+            for place, delta in enumerate(deltas):
+                if place > 1 and not name:
+                    await self._pause()
                 choice = {"index": 0, "delta": delta, "finish_reason": None}
                 yield _data({**chunk, "choices": [choice]})
             yield _data({**chunk, "choices": [{"index": 0, "delta": {}, "finish_reason": reason}]})
@@ -120,6 +129,13 @@ class Stub:
             yield "data: [DONE]\n\n"
 
         return StreamingResponse(pieces(), media_type="text/event-stream")
+
+    async def _pause(self) -> None:
+        try:
+            await asyncio.sleep(self.pause_s)
+        except asyncio.CancelledError:
+            self.left += 1
+            raise
 
     async def responses(self, request: Request) -> Response:
         body = await self._read(request)

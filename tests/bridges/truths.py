@@ -53,6 +53,12 @@ class Truths:
     ) -> None:
         await checks.read_back(framework, app_file, module)
 
+    @pytest.mark.shows("as ours", "streamed")
+    async def test_who_reads_no_further_ends_its_work(
+        self, framework: Framework, module: str, stub: Stub, app_file: Path
+    ) -> None:
+        await checks.left_early(framework, app_file, module, stub)
+
     @pytest.mark.shows("as ours")
     async def test_its_tool_works_in_an_agent_of_ours(
         self, framework: Framework, module: str, stub: Stub, app_file: Path
