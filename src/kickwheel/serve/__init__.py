@@ -6,6 +6,7 @@ openai     /v1/chat/completions and /v1/models
 request    a chat request, read and checked
 files      /v1/files
 jobs       /v1/fine_tuning/jobs: asked for, looked at, stopped
+customization  /v1/customization/jobs, the same jobs as NeMo asks for them
 worker     the one job that runs, in a process of its own
 child      what runs in that process
 training   a training file, checked line by line

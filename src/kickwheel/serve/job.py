@@ -42,6 +42,7 @@ class JobSpec:
     learning_rate: float | None = None
     learning_rate_multiplier: float | None = None
     rank: int | None = None
+    alpha: float | None = None
     seed: int = 0
 
 

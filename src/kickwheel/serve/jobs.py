@@ -40,6 +40,7 @@ class Lora(_Strict):
     """NeMo's options of the update."""
 
     adapter_dim: Annotated[int, Field(ge=1, le=256)] | None = None
+    alpha: Annotated[float, Field(gt=0)] | None = None
 
 
 class Hyperparameters(_Strict):
@@ -115,8 +116,8 @@ def job_routes(house: House, files: Files, jobs: Jobs, worker: Worker) -> list[R
 
     async def create(request: Request) -> JSONResponse:
         body = _read(await request.body())
-        await run_in_threadpool(_check_model, house, body.model)
-        job = await run_in_threadpool(_create, body, files, jobs)
+        await run_in_threadpool(check_model, house, body.model)
+        job = await run_in_threadpool(new_job, body, files, jobs)
         worker.wake()
         return JSONResponse(shown(job))
 
@@ -212,14 +213,24 @@ def _read(body: bytes) -> JobBody:
         raise invalid(error) from error
 
 
-def _check_model(house: House, name: str) -> None:
+def check_model(house: House, name: str) -> None:
+    """Returns if jobs may start from the model.
+
+    Raises:
+        Refused: they may not; the text names the nearest.
+    """
     tunable = {card.id: card for card in house.models() if card.tunable}
     if name not in tunable:
         what = f'"{name}" cannot be tuned here. {nearest(name, tunable)}'
         raise Refused(400, what, param="model", code="model_not_found")
 
 
-def _create(body: JobBody, files: Files, jobs: Jobs) -> Job:
+def new_job(body: JobBody, files: Files, jobs: Jobs) -> Job:
+    """Keeps a new job, for the worker to take up.
+
+    Raises:
+        Refused: a file that it names is not there.
+    """
     paths = {}
     for param in ("training_file", "validation_file"):
         named: str | None = getattr(body, param)
@@ -244,6 +255,7 @@ def _create(body: JobBody, files: Files, jobs: Jobs) -> Job:
         learning_rate=chosen.learning_rate,
         learning_rate_multiplier=chosen.learning_rate_multiplier,
         rank=chosen.lora.adapter_dim if chosen.lora else None,
+        alpha=chosen.lora.alpha if chosen.lora else None,
         seed=body.seed or 0,
     )
     job = Job(

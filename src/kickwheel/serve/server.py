@@ -34,6 +34,7 @@ from kickwheel.serve.auth import Keys, check_host
 from kickwheel.serve.completions import completion_routes
 from kickwheel.serve.contract import contract_route
 from kickwheel.serve.contracts import contract_routes
+from kickwheel.serve.customization import customization_routes
 from kickwheel.serve.embeddings import embedding_routes
 from kickwheel.serve.errors import Refused, refusal
 from kickwheel.serve.files import Files, file_routes
@@ -105,6 +106,7 @@ class Front:
                 *model_routes(house),
                 *file_routes(files),
                 *job_routes(house, files, jobs, self._worker),
+                *customization_routes(house, files, jobs, self._worker),
                 *trace_routes(traces, recorder),
                 *otlp.otlp_routes(traces),
                 *response_routes(self._responses),

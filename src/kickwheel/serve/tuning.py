@@ -98,6 +98,7 @@ def _options(spec: JobSpec, given: Mapping[str, Any]) -> Options:
         batch_size=spec.batch_size or usual.batch_size,
         learning_rate=rate,
         rank=spec.rank or usual.rank,
+        alpha=spec.alpha or usual.alpha,
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from kickwheel.serve.completions import CompletionBody
 from kickwheel.serve.contract import shapes
 from kickwheel.serve.contract.shapes import Schema
+from kickwheel.serve.customization import CustomizationBody
 from kickwheel.serve.embeddings import EmbeddingBody
 from kickwheel.serve.files import PURPOSES
 from kickwheel.serve.jobs import JobBody
@@ -64,6 +65,23 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("GET", "/v1/metadata"): Operation(does="What runs, as a NIM says it", gives=shapes.METADATA),
     ("GET", "/v1/metrics"): Operation(
         does="Counts for Prometheus", gives={"type": "string"}, gives_as="text/plain"
+    ),
+    ("POST", "/v1/customization/jobs"): Operation(
+        does="Tune a model, as NeMo asks for it", takes=CustomizationBody, gives={"type": "object"}
+    ),
+    ("GET", "/v1/customization/jobs"): Operation(
+        does="All tuning jobs, as NeMo lists them",
+        gives={"type": "object"},
+        query={"page": _most(1000), "page_size": _most(1000)},
+    ),
+    ("GET", "/v1/customization/jobs/{identity}"): Operation(
+        does="One tuning job", gives={"type": "object"}
+    ),
+    ("GET", "/v1/customization/jobs/{identity}/status"): Operation(
+        does="How far a tuning job is", gives={"type": "object"}
+    ),
+    ("POST", "/v1/customization/jobs/{identity}/cancel"): Operation(
+        does="End a tuning job", gives={"type": "object"}
     ),
     ("GET", "/openapi.json"): Operation(does="This document", gives={"type": "object"}),
     ("GET", "/v1/models"): Operation(does="All that answers", gives=shapes.MODELS),
