@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kickwheel.core.store import Store, open_store
-from kickwheel.records import Message, ToolSpec, Trace, genai
+from kickwheel.records import Message, Span, ToolSpec, Trace, genai
 from kickwheel.trace import record
 from kickwheel.trace.record import Recorder, current, span
 from kickwheel.trace.store import Traces
@@ -264,3 +264,42 @@ def test_a_trace_that_ends_while_the_recorder_closes_is_kept_or_counted(traces: 
         assert recorder.kept + recorder.lost == 100
         kept += recorder.kept
     assert traces.count() == kept
+
+
+def test_a_trace_that_is_made_later_is_made_by_the_recorders_thread(traces: Traces) -> None:
+    makers = []
+
+    def make() -> Trace:
+        makers.append(threading.current_thread().name)
+        root = Span(id="1" * 16, kind="model", name="m", start_ns=1, end_ns=2)
+        return Trace(id="2" * 32, workload="w", spans=(root,))
+
+    def broken() -> Trace:
+        raise ValueError("cannot be read")
+
+    with Recorder(traces) as recorder:
+        recorder.later(broken, 10)
+        recorder.later(make, 10)
+    assert makers == ["kickwheel-traces"]
+    assert (recorder.kept, recorder.lost, only(traces).id) == (1, 1, "2" * 32)
+
+
+def test_what_is_to_be_read_later_holds_only_so_many_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record, "WAITING_BYTES", 1000)
+    monkeypatch.setattr("kickwheel.core.store.sqlite.BUSY_S", 0.02)
+    monkeypatch.setattr(record, "RETRY_S", 0.02)
+    root = Span(id="1" * 16, kind="model", name="m", start_ns=1, end_ns=2)
+    made = iter(Trace(id=f"{n:032x}", workload="w", spans=(root,)) for n in range(20))
+    with open_store(tmp_path / "store") as store, Recorder(Traces(store)) as recorder:
+        other = sqlite3.connect(store.database.path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        for _ in range(10):
+            recorder.later(lambda: next(made), 200)
+        assert recorder.lost == 5
+        other.execute("ROLLBACK")
+        assert recorder.flush()
+        recorder.later(lambda: next(made), 1000)
+        assert recorder.flush()
+        assert recorder.kept == 6

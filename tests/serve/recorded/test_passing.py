@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import sqlite3
 import zlib
 from pathlib import Path
 from typing import Any
@@ -339,3 +340,99 @@ async def test_a_path_that_names_no_project_says_how_they_are_named(
                 said = await got.json()
     assert got.status == 404
     assert "/t/<project>/v1" in said["error"]["message"]
+
+
+async def test_a_locked_store_breaks_no_call_and_loses_nothing_once_it_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kickwheel.core.store.sqlite.BUSY_S", 0.02)
+    monkeypatch.setattr("kickwheel.trace.record.RETRY_S", 0.02)
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.json_response(WHOLE)
+
+    async with loopback(answer) as there:
+        with running(tmp_path, Rooms(), upstream=Upstream(f"{there.url}/v1")) as server:
+            other = sqlite3.connect(server.store.database.path, isolation_level=None)
+            other.execute("BEGIN IMMEDIATE")
+            for _ in range(5):
+                await client(server).chat.completions.create(model="gpt", messages=QUESTION)
+            assert not server.recorder.flush(timeout_s=0.1)
+            other.execute("ROLLBACK")
+            assert len(traces(server)) == 5
+            assert server.recorder.lost == 0
+
+
+async def test_a_full_store_breaks_no_call_and_what_is_lost_is_counted(tmp_path: Path) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        return web.json_response(WHOLE)
+
+    async with loopback(answer) as there:
+        with running(tmp_path, Rooms(), upstream=Upstream(f"{there.url}/v1")) as server:
+            pages = server.store.database.read("PRAGMA page_count")[0][0]
+            server.store.database.write(lambda c: c.execute(f"PRAGMA max_page_count = {pages}"))
+            long: Any = [{"role": "user", "content": "x" * 5000}]
+            ours = client(server)
+            for _ in range(50):
+                await ours.chat.completions.create(model="gpt", messages=long)
+    assert server.recorder.kept + server.recorder.lost == 50
+    assert server.recorder.lost > 0
+
+
+async def test_many_streams_at_once_stay_apart(tmp_path: Path) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        word = (await request.json())["messages"][0]["content"]
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        for piece in (*(chunk(content=f"{word} ") for _ in range(5)), chunk("stop")):
+            await response.write(f"data: {json.dumps(piece)}\n\n".encode())
+            await asyncio.sleep(0.002)
+        await response.write(b"data: [DONE]\n\n")
+        return response
+
+    async with loopback(answer) as there:
+        with running(tmp_path, Rooms(), upstream=Upstream(f"{there.url}/v1")) as server:
+            ours = client(server)
+
+            async def one(number: int) -> str:
+                asked: Any = [{"role": "user", "content": f"w{number}"}]
+                got = await ours.chat.completions.create(model="g", messages=asked, stream=True)
+                return "".join([piece.choices[0].delta.content or "" async for piece in got])
+
+            said = await asyncio.gather(*(one(number) for number in range(100)))
+            kept = traces(server)
+    assert said == [f"w{number} " * 5 for number in range(100)]
+    assert len(kept) == 100
+    for trace in kept:
+        (span,) = trace.spans
+        assert span.output[0].content == f"{span.input[0].content} " * 5
+
+
+@pytest.mark.parametrize("status", [304, 418, 529])
+async def test_any_status_passes(tmp_path: Path, status: int) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(status=status, headers={"etag": '"7"'})
+
+    async with loopback(answer) as there:
+        with running(tmp_path, Rooms(), upstream=Upstream(f"{there.url}/v1")) as server:
+            async with aiohttp.ClientSession() as session:
+                for method in ("GET", "HEAD", "POST"):
+                    url = f"{server.url}/t/shop/v1/files/1"
+                    async with session.request(method, url) as got:
+                        assert (got.status, got.headers["etag"]) == (status, '"7"')
+                        assert await got.read() == b""
+
+
+async def test_a_redirect_is_the_clients_to_follow(tmp_path: Path) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        raise web.HTTPFound("https://elsewhere.example/file", headers={"Set-Cookie": "a=b"})
+
+    async with loopback(answer) as there:
+        with running(tmp_path, Rooms(), upstream=Upstream(f"{there.url}/v1")) as server:
+            async with (
+                aiohttp.ClientSession() as session,
+                session.get(f"{server.url}/t/shop/v1/files/1", allow_redirects=False) as got,
+            ):
+                assert got.status == 302
+                assert got.headers["location"] == "https://elsewhere.example/file"
+                assert got.headers["set-cookie"] == "a=b"
