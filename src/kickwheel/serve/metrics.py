@@ -90,12 +90,14 @@ class Metrics:
     def text(self) -> str:
         """All counts, in Prometheus' text form."""
         lines: list[str] = []
-        requests = {
+        requests: dict[Labels, int] = {
             (("route", route), ("method", method), ("status", str(status))): count
             for (route, method, status), count in self._requests.copy().items()
         }
         _counter(lines, "http_requests_total", "HTTP requests, by route and status.", requests)
-        latency = {(("route", r),): h for r, h in self._latency.copy().items()}
+        latency: dict[Labels, _Histogram] = {
+            (("route", r),): h for r, h in self._latency.copy().items()
+        }
         name = "http_request_duration_seconds"
         _histogram(lines, name, "Until the whole answer was sent.", latency)
         _gauge(lines, "num_requests_running", "HTTP requests at work.", self._running)
@@ -116,9 +118,11 @@ class Metrics:
             _histogram(lines, name, "Model calls.", {_of(m): h for m, h in self._seconds.items()})
             name = "time_to_first_token_seconds"
             _histogram(lines, name, "Streams.", {_of(m): h for m, h in self._first.items()})
-        kept, lost = {(): self._recorder.kept}, {(): self._recorder.lost}
-        _counter(lines, "kickwheel_traces_kept_total", "Traces in the store.", kept)
-        _counter(lines, "kickwheel_traces_lost_total", "Traces that could not be kept.", lost)
+        for name, about, number in (
+            ("kickwheel_traces_kept_total", "Traces in the store.", self._recorder.kept),
+            ("kickwheel_traces_lost_total", "Traces that were lost.", self._recorder.lost),
+        ):
+            _counter(lines, name, about, {(): number})
         return "\n".join(lines) + "\n"
 
     def _route(self, path: str) -> str:
