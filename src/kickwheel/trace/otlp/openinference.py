@@ -12,16 +12,23 @@ _STARTS = ("llm", "input", "output", "retrieval.documents")
 
 
 def understand(span: Observed, found: Understood) -> None:
-    """Adds what the span says in these names."""
+    """Adds what the span says in these names.
+
+    Raises:
+        ValueError: a message has parts that are no text, or a call no name.
+    """
     told = span.attributes
     sort = told.get(KIND)
     if sort is None and not any(name.startswith(("llm.", "input.value")) for name in told):
         return
-    try:
-        said = openinference.told(told, span.name, None if sort is not None else "UNKNOWN")
-    except (ValueError, RecursionError) as error:
-        found.unread.append(str(error))
-        return
+    others = {
+        name.removesuffix("type")
+        for name, sort in told.items()
+        if name.endswith(".message_content.type") and sort != "text"
+    }
+    found.unread += [f"a part of type {told[start + 'type']}" for start in others]
+    told = {n: value for n, value in told.items() if not n.startswith(tuple(others))}
+    said = openinference.told(told, span.name, None if sort is not None else "UNKNOWN")
     kind: SpanKind = "step" if said.attributes.get(KIND) in _STEPS else said.kind
     found.called(kind if sort is not None else None)
     found.input = found.input or said.input
@@ -29,4 +36,4 @@ def understand(span: Observed, found: Understood) -> None:
     found.tools = found.tools or said.tools
     found.tell(said.attributes)
     if sort is not None:
-        found.use(told, _STARTS)
+        found.use(span.attributes, _STARTS)

@@ -27,6 +27,7 @@ DIALECTS = (current, older, openinference)
 SERVICE = "service.name"
 SOURCE = "otlp"
 EVALUATION = "gen_ai.evaluation.result"
+UNREAD_CHARS = 200
 LATEST_NS = 2**63 - 1
 
 _OWN = (
@@ -96,7 +97,10 @@ def understood(span: Observed) -> Span:
         return _own(span)
     found = Understood()
     for dialect in DIALECTS:
-        dialect.understand(span, found)
+        try:
+            dialect.understand(span, found)
+        except (ValueError, RecursionError) as error:
+            found.unread.append(str(error)[:UNREAD_CHARS])
     attributes = _attributes(span, found)
     if found.reasons:
         attributes.setdefault(genai.FINISH_REASONS, list(found.reasons))
