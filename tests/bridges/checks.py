@@ -15,7 +15,7 @@ from tests.bridges.stub import ANSWER, OUTPUT, PROMPT, Stub
 
 from kickwheel import answer, open_app
 from kickwheel.agents.caller import Caller, acting_for
-from kickwheel.agents.events import Called, Finished, Returned, Text
+from kickwheel.agents.events import Called, Event, Finished, Returned, Text
 from kickwheel.core.store import open_store
 from kickwheel.records import Message, Trace, genai
 from kickwheel.trace.store import Traces
@@ -154,7 +154,7 @@ def handed_over(
         system: the role that it gives to what the system said.
     """
     turns = stub.asked[0].body["messages"]
-    said = [(turn["role"], _words(turn.get("content"))) for turn in turns]
+    said = [(turn["role"], words(turn.get("content"))) for turn in turns]
     assert said[-1] == ("user", asked)
     assert ("user", "And in Rome?") in said
     assert ("tool", result) in said
@@ -165,11 +165,19 @@ def handed_over(
     assert "Be brief." in "\n".join(words for role, words in said if role == system)
 
 
-def _words(content: Any) -> str:
+def words(content: Any) -> str:
     """The text of a message, in whichever form it was sent."""
     if isinstance(content, list):
         return "".join(part["text"] for part in content)
     return content or ""
+
+
+async def ran(kind: str, target: str, app_file: Path, *messages: Message) -> list[Event]:
+    """What an object of theirs, named in the app file, tells about the question."""
+    _write(app_file, f'  theirs: {{kind: {kind}, object: "{target}"}}\n')
+    async with open_app(app_file) as app:
+        asked = [*messages, _question()]
+        return [event async for event in app.model("theirs").run(asked)]  # type: ignore[attr-defined]
 
 
 async def left_early(framework: Framework, app_file: Path, module: str, stub: Stub) -> None:
@@ -182,7 +190,9 @@ async def left_early(framework: Framework, app_file: Path, module: str, stub: St
             async for event in events:
                 if isinstance(event, Text) and event.text.strip():
                     break
-        while not stub.left:
+        while True:
+            if stub.left:
+                break
             await asyncio.sleep(0.01)
     assert len(stub.asked) == 2
 
@@ -276,8 +286,12 @@ def _question() -> Message:
 
 
 def _name(framework: Framework, app_file: Path, module: str) -> None:
+    _write(app_file, f'  theirs: {{kind: {framework.kind}, object: "{module}:made"}}\n')
+
+
+def _write(app_file: Path, line: str) -> None:
     with app_file.open("a", encoding="utf-8") as file:
-        file.write(f'  theirs: {{kind: {framework.kind}, object: "{module}:made"}}\n')
+        file.write(line)
 
 
 def _offer(framework: Framework, app_file: Path, module: str) -> None:

@@ -1,7 +1,9 @@
 """Agents of Microsoft's Agent Framework."""
 
+from pathlib import Path
 from typing import Any
 
+import pytest
 from agent_framework import Agent, tool
 from agent_framework.openai import OpenAIChatClient, OpenAIChatCompletionClient
 from tests.bridges import checks, desk
@@ -10,6 +12,7 @@ from tests.bridges.stub import Stub
 from tests.bridges.truths import Truths
 
 from kickwheel.agents.bridges import agent_framework
+from kickwheel.core.errors import ModelError
 
 
 class AgentFramework:
@@ -40,6 +43,11 @@ class AgentFramework:
 FRAMEWORK = AgentFramework()
 
 
+def careful() -> Any:
+    """An agent whose tool wants a person's yes."""
+    return FRAMEWORK.agent(made().client, [tool(desk.weather, approval_mode="always_require")])
+
+
 def made() -> Any:
     model = FRAMEWORK.bridge.model("stub", desk.stub_url(), api_key="sk-stub")
     return FRAMEWORK.agent(model, [FRAMEWORK.tool()])
@@ -56,3 +64,9 @@ class TestAgentFramework(Truths):
 async def test_its_default_protocol_reaches_our_models(stub: Stub, served: Served) -> None:
     model = OpenAIChatClient("general", base_url=served.url, api_key="k")
     await checks.responses(FRAMEWORK, model, stub)
+
+
+async def test_an_agent_that_waits_for_a_person_says_so(stub: Stub, app_file: Path) -> None:
+    with pytest.raises(ModelError, match="waits for a person"):
+        await checks.ran("agent_framework", f"{__name__}:careful", app_file)
+    assert desk.CALLS == []

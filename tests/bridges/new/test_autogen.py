@@ -1,14 +1,19 @@
 """AutoGen's agents."""
 
+from pathlib import Path
 from typing import Any
 
 from autogen_agentchat.agents import AssistantAgent
+from autogen_agentchat.conditions import MaxMessageTermination
 from autogen_agentchat.messages import ModelClientStreamingChunkEvent
+from autogen_agentchat.teams import RoundRobinGroupChat
 from autogen_core.tools import FunctionTool
 from autogen_ext.models.openai import OpenAIChatCompletionClient
 from tests.bridges import checks, desk
+from tests.bridges.stub import ANSWER, Stub
 from tests.bridges.truths import Truths
 
+from kickwheel.agents import Called, Finished, Returned, Text
 from kickwheel.agents.bridges import autogen
 
 INFO = {
@@ -60,6 +65,14 @@ class AutoGen:
 FRAMEWORK = AutoGen()
 
 
+def team() -> Any:
+    """A team of one who knows the weather and one who knows nothing."""
+    model = made()._model_client
+    one = AssistantAgent("one", model, tools=[desk.weather], reflect_on_tool_use=True)
+    two = AssistantAgent("two", model, model_client_stream=True)
+    return RoundRobinGroupChat([one, two], termination_condition=MaxMessageTermination(6))
+
+
 def made() -> Any:
     model = FRAMEWORK.bridge.model("stub", desk.stub_url(), api_key="sk-stub")
     return FRAMEWORK.agent(model, [FRAMEWORK.tool()])
@@ -71,3 +84,13 @@ def offered() -> Any:
 
 class TestAutoGen(Truths):
     """All of them."""
+
+
+async def test_a_team_is_one_agent_of_ours(stub: Stub, app_file: Path) -> None:
+    events = await checks.ran("autogen", f"{__name__}:team", app_file, *desk.EARLIER)
+    finished = events[-1]
+    assert isinstance(finished, Finished)
+    assert (finished.answer.content, finished.steps) == (ANSWER, 3)
+    told = [type(event) for event in events if not isinstance(event, Text)]
+    assert told == [Called, Returned, Finished]
+    assert desk.CALLS == ["Oslo"]

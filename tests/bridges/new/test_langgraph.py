@@ -1,14 +1,24 @@
 """LangChain's agents and LangGraph's graphs."""
 
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, TypedDict
 
+import pytest
 from langchain.agents import create_agent
+from langchain_core.messages import AIMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
-from tests.bridges import desk
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, StateGraph
+from langgraph.graph.message import add_messages
+from langgraph.types import interrupt
+from tests.bridges import checks, desk
+from tests.bridges.stub import ANSWER, PROMPT, Stub
 from tests.bridges.truths import Truths
 
+from kickwheel.agents import Called, Finished, Returned, Text
 from kickwheel.agents.bridges import langchain
+from kickwheel.core.errors import ModelError
 
 
 class LangGraph:
@@ -39,6 +49,36 @@ class LangGraph:
 FRAMEWORK = LangGraph()
 
 
+class State(TypedDict):
+    messages: Annotated[list[Any], add_messages]
+
+
+def nested() -> Any:
+    """A graph in which an agent works, and a node without a model has the last word."""
+
+    def sign(state: State) -> Any:
+        return {"messages": [AIMessage(f"{state['messages'][-1].text} Yours, desk.")]}
+
+    graph = StateGraph(State)
+    graph.add_node("agent", made())
+    graph.add_node("sign", sign)
+    graph.add_edge(START, "agent")
+    graph.add_edge("agent", "sign")
+    return graph.compile(checkpointer=InMemorySaver())
+
+
+def asking() -> Any:
+    """A graph that waits for a person."""
+
+    def ask(state: State) -> Any:
+        return {"messages": [AIMessage(interrupt("May I?"))]}
+
+    graph = StateGraph(State)
+    graph.add_node("ask", ask)
+    graph.add_edge(START, "ask")
+    return graph.compile(checkpointer=InMemorySaver())
+
+
 def made() -> Any:
     model = FRAMEWORK.bridge.model("stub", desk.stub_url(), api_key="sk-stub")
     return FRAMEWORK.agent(model, [FRAMEWORK.tool()])
@@ -50,3 +90,22 @@ def offered() -> Any:
 
 class TestLangGraph(Truths):
     """All of them."""
+
+
+async def test_graphs_in_a_graph_are_told_and_its_last_message_is_the_answer(
+    stub: Stub, app_file: Path
+) -> None:
+    events = await checks.ran("langgraph", f"{__name__}:nested", app_file, *desk.EARLIER)
+    finished = events[-1]
+    assert isinstance(finished, Finished)
+    assert finished.answer.content == f"{ANSWER} Yours, desk."
+    assert (finished.steps, finished.usage.prompt_tokens) == (2, 2 * PROMPT)
+    told = [type(event) for event in events if isinstance(event, Called | Returned)]
+    assert told == [Called, Returned]
+    said = "".join(event.text for event in events if isinstance(event, Text))
+    assert said.endswith(f"{ANSWER} Yours, desk.")
+
+
+async def test_a_graph_that_waits_for_a_person_says_so(stub: Stub, app_file: Path) -> None:
+    with pytest.raises(ModelError, match="waits for a person"):
+        await checks.ran("langgraph", f"{__name__}:asking", app_file)

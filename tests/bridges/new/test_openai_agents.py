@@ -1,11 +1,13 @@
 """Agents of the OpenAI Agents SDK."""
 
+from pathlib import Path
 from typing import Any
 
+import pytest
 from openai import AsyncOpenAI
 from tests.bridges import checks, desk
 from tests.bridges.conftest import Served
-from tests.bridges.stub import Stub
+from tests.bridges.stub import ANSWER, Stub
 from tests.bridges.truths import Truths
 
 from agents import (
@@ -14,9 +16,13 @@ from agents import (
     OpenAIResponsesModel,
     RunConfig,
     Runner,
+    TracingProcessor,
     function_tool,
+    set_trace_processors,
 )
+from kickwheel.agents import Finished
 from kickwheel.agents.bridges import openai_agents
+from kickwheel.core.errors import ModelError
 
 QUIET = RunConfig(tracing_disabled=True)
 
@@ -51,6 +57,35 @@ class OpenAiAgents:
 FRAMEWORK = OpenAiAgents()
 
 
+def handing_over() -> Any:
+    """An agent whose first call hands over to another one."""
+    return Agent(name="front", model=made().model, handoffs=[made()])
+
+
+def careful() -> Any:
+    """An agent whose tool wants a person's yes."""
+    tool = function_tool(desk.weather, strict_mode=False, needs_approval=True)
+    return Agent(name="desk", model=made().model, tools=[tool])
+
+
+class Overheard(TracingProcessor):
+    """Counts what would be sent to OpenAI."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def on_trace_start(self, trace: Any) -> None:
+        self.count += 1
+
+    def on_span_start(self, span: Any) -> None:
+        self.count += 1
+
+    def on_trace_end(self, trace: Any) -> None: ...
+    def on_span_end(self, span: Any) -> None: ...
+    def shutdown(self) -> None: ...
+    def force_flush(self) -> None: ...
+
+
 def made() -> Any:
     model = FRAMEWORK.bridge.model("stub", desk.stub_url(), api_key="sk-stub")
     return FRAMEWORK.agent(model, [FRAMEWORK.tool()])
@@ -67,3 +102,27 @@ class TestOpenAiAgents(Truths):
 async def test_its_default_protocol_reaches_our_models(stub: Stub, served: Served) -> None:
     model = OpenAIResponsesModel("general", AsyncOpenAI(base_url=served.url, api_key="k"))
     await checks.responses(FRAMEWORK, model, stub)
+
+
+async def test_a_run_of_ours_leaves_nothing_to_be_sent_to_openai(
+    stub: Stub, app_file: Path
+) -> None:
+    overheard = Overheard()
+    set_trace_processors([overheard])
+    await checks.ran("openai_agents", f"{__name__}:made", app_file)
+    assert overheard.count == 0
+    await Runner.run(made(), desk.QUESTION)
+    assert overheard.count > 0
+
+
+async def test_an_agent_that_is_handed_over_to_is_told_too(stub: Stub, app_file: Path) -> None:
+    stub.arguments["transfer_to_desk"] = {}
+    finished = (await checks.ran("openai_agents", f"{__name__}:handing_over", app_file))[-1]
+    assert isinstance(finished, Finished)
+    assert (finished.answer.content, finished.steps) == (ANSWER, 2)
+
+
+async def test_an_agent_that_waits_for_a_person_says_so(stub: Stub, app_file: Path) -> None:
+    with pytest.raises(ModelError, match="waits for a person"):
+        await checks.ran("openai_agents", f"{__name__}:careful", app_file)
+    assert desk.CALLS == []

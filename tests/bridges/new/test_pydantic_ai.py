@@ -1,8 +1,10 @@
 """PydanticAI's agents."""
 
+from pathlib import Path
 from typing import Any
 
-from pydantic_ai import Agent, Tool
+import pytest
+from pydantic_ai import Agent, DeferredToolRequests, Tool
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.providers.openai import OpenAIProvider
 from tests.bridges import checks, desk
@@ -11,6 +13,7 @@ from tests.bridges.stub import Stub
 from tests.bridges.truths import Truths
 
 from kickwheel.agents.bridges import pydantic_ai
+from kickwheel.core.errors import ModelError
 
 
 class PydanticAi:
@@ -38,6 +41,13 @@ class PydanticAi:
 FRAMEWORK = PydanticAi()
 
 
+def careful() -> Any:
+    """An agent whose tool wants a person's yes."""
+    tool = Tool(desk.weather, requires_approval=True)
+    model = FRAMEWORK.bridge.model("stub", desk.stub_url(), api_key="sk-stub")
+    return Agent(model, tools=[tool], output_type=[str, DeferredToolRequests])
+
+
 def made() -> Any:
     model = FRAMEWORK.bridge.model("stub", desk.stub_url(), api_key="sk-stub")
     return FRAMEWORK.agent(model, [FRAMEWORK.tool()])
@@ -56,3 +66,17 @@ async def test_its_default_protocol_reaches_our_models(stub: Stub, served: Serve
         "general", provider=OpenAIProvider(base_url=served.url, api_key="k")
     )
     await checks.responses(FRAMEWORK, model, stub)
+
+
+async def test_its_own_system_prompt_stays_beside_what_the_caller_says(
+    stub: Stub, app_file: Path
+) -> None:
+    await checks.ran("pydantic_ai", f"{__name__}:made", app_file, *desk.EARLIER)
+    system = [t["content"] for t in stub.asked[0].body["messages"] if t["role"] == "system"]
+    assert sorted(system) == ["Be brief.", "You know the weather."]
+
+
+async def test_an_agent_that_waits_for_a_person_says_so(stub: Stub, app_file: Path) -> None:
+    with pytest.raises(ModelError, match="waits for"):
+        await checks.ran("pydantic_ai", f"{__name__}:careful", app_file)
+    assert desk.CALLS == []
