@@ -254,3 +254,16 @@ def test_of_the_configurations_in_nats_own_packages_nine_in_ten_load_or_are_told
         print("\n".join([*good, *wrong]))
     assert total == 20
     assert len(good) >= 0.9 * total
+
+
+def test_the_page_shows_what_becomes_of_its_example(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "import-nat.md").read_text()
+    config, app = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (left,) = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
+    file = tmp_path / "config.yml"
+    file.write_text(config)
+    result = import_nat(file, tmp_path / "shop")
+    plain = YAML(typ="safe")
+    assert plain.load(result.app) == plain.load(app)
+    said = "".join(f"{one}\n" for one in (*result.todo, *result.moot))
+    assert said.replace(f"{tmp_path}/", "") == left
