@@ -18,6 +18,10 @@ from kickwheel.serve.errors import Refused
 from kickwheel.serve.house import House
 from kickwheel.trace.record import OpenSpan, Recorder
 
+_TO_RECORD = (
+    " What other servers answer is passed on and recorded by `kickwheel serve --record URL`."
+)
+
 
 class Sink(Protocol):
     """Where the pieces of an answer go."""
@@ -25,6 +29,10 @@ class Sink(Protocol):
     @property
     def begun(self) -> bool:
         """Whether the client was told anything, so that an error can be no status any more."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the client was told all, so that it may go."""
 
     async def add(self, delta: Delta) -> None:
         """Takes the next piece; the last one is `Done`."""
@@ -56,20 +64,25 @@ class Answering:
         self._recorder = recorder
         self._kinds: dict[str, SpanKind] = {}
 
-    async def model(self, name: str) -> Model:
+    async def model(self, name: str, project: str = "") -> Model:
         """What answers under the name.
 
+        Args:
+            project: whose traffic it is, where the client named one.
         Raises:
             Refused: nothing does (404).
         """
         try:
             return await self._house.model(name)
         except UsageError as error:
-            raise Refused(404, str(error), param="model", code="model_not_found") from error
+            what = f"{error}{_TO_RECORD}" if project else str(error)
+            raise Refused(404, what, param="model", code="model_not_found") from error
 
-    async def answer(self, model: Model, question: Question, sink: Sink) -> None:
+    async def answer(self, model: Model, question: Question, sink: Sink) -> Collected:
         """Gives the pieces of the answer to the sink, and notes the whole in a trace.
 
+        Returns:
+            What came of it; all of it, unless the sink was told of an error.
         Raises:
             KickwheelError: as the model raises, while the sink has not begun.
         """
@@ -95,10 +108,12 @@ class Answering:
             except Exception as error:
                 if not sink.begun:
                     raise
+                # The status is sent already: the error goes into the stream.
                 root.fail(error)
                 await sink.fail(error)
             finally:
                 _note_answer(root, model, question.request, collected, started)
+        return collected
 
     async def kind(self, name: str) -> SpanKind:
         """What the name belongs to: `agent`, or `model`."""
@@ -111,9 +126,9 @@ class Answering:
 
 
 async def unless_left(
-    receive: Callable[[], Awaitable[Any]], work: Callable[[], Awaitable[None]]
+    receive: Callable[[], Awaitable[Any]], sink: Sink, work: Callable[[], Awaitable[None]]
 ) -> None:
-    """Does the work; a client that goes away meanwhile ends it."""
+    """Does the work; a client that goes away before it was told all ends it."""
     worker = asyncio.current_task()
     left = False
 
@@ -121,7 +136,7 @@ async def unless_left(
         nonlocal left
         while (await receive())["type"] != "http.disconnect":
             pass
-        if worker is not None:
+        if worker is not None and not sink.ended:
             left = True
             worker.cancel()
 

@@ -22,8 +22,8 @@ from kickwheel.records import Message
 from kickwheel.serve import outgoing
 from kickwheel.serve.answering import Answering, Question, unless_left
 from kickwheel.serve.errors import Refused, refusal
-from kickwheel.serve.openai import Send, usage_to_openai
-from kickwheel.serve.outgoing import Outgoing
+from kickwheel.serve.openai import usage_to_openai
+from kickwheel.serve.outgoing import Outgoing, Send
 from kickwheel.serve.request import fields, mistake, number
 
 PATH = "/v1/completions"
@@ -87,7 +87,7 @@ class _Create:
     async def __call__(self, scope: Any, receive: Any, send: Send) -> None:
         request = Request(scope, receive)
         asked, wanted = _read(await request.body())
-        model = await self._answering.model(asked.model)
+        model = await self._answering.model(asked.model, request.state.project)
         if await self._answering.kind(asked.model) == "agent":
             continuing = None
         elif hasattr(model, "continuation"):
@@ -116,7 +116,7 @@ class _Create:
             await told.close()
 
         with acting_for(request.state.caller):
-            await unless_left(receive, work)
+            await unless_left(receive, told, work)
 
 
 class _Continued:
@@ -155,6 +155,11 @@ class _Told:
     def begun(self) -> bool:
         """Whether the client was told anything."""
         return self._out.begun
+
+    @property
+    def ended(self) -> bool:
+        """Whether the client was told all."""
+        return self._out.ended
 
     def next(self) -> None:
         """What comes now belongs to the next prompt."""

@@ -1,12 +1,13 @@
 """An answer on its way to the client: whole, or as a stream of events."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
 
-from kickwheel.serve.openai import Send
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
 
 
 class Outgoing:
@@ -20,6 +21,8 @@ class Outgoing:
     def __init__(self, send: Send, trace: str, *, stream: bool) -> None:
         self.begun = False
         """Whether the status was sent."""
+        self.ended = False
+        """Whether all was sent."""
         self.stream = stream
         self._send = send
         self._trace = trace
@@ -29,12 +32,14 @@ class Outgoing:
         if not self.begun:
             # nginx would collect the stream otherwise.
             await self._start("text/event-stream; charset=utf-8", (b"x-accel-buffering", b"no"))
+        self.ended = last
         await self._send({"type": "http.response.body", "body": data, "more_body": not last})
 
     async def whole(self, value: Any) -> None:
         """Sends the whole answer, as JSON."""
         body = msgspec.json.encode(value)
         await self._start("application/json", (b"content-length", b"%d" % len(body)))
+        self.ended = True
         await self._send({"type": "http.response.body", "body": body})
 
     async def _start(self, kind: str, *headers: tuple[bytes, bytes]) -> None:

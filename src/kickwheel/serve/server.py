@@ -43,7 +43,8 @@ from kickwheel.serve.house import House
 from kickwheel.serve.job import Jobs
 from kickwheel.serve.jobs import job_routes
 from kickwheel.serve.metrics import Metrics, metric_routes
-from kickwheel.serve.openai import PATH, Chat, Receive, Send, model_routes
+from kickwheel.serve.openai import PATH, Chat, model_routes
+from kickwheel.serve.outgoing import Receive, Send
 from kickwheel.serve.recorded import Passing
 from kickwheel.serve.recorded.place import PROJECTS, place
 from kickwheel.serve.responses import Responses, response_routes
@@ -91,9 +92,9 @@ class Front:
         self.keys = Keys(keys)
         self._body_bytes = body_bytes
         self._file_bytes = file_bytes
-        self._chat = Chat(house, recorder)
         self._recorded = recorded
         answering = Answering(house, recorder)
+        self._chat = Chat(answering)
         metrics = Metrics(recorder)
         self._responses = Responses(answering, store, keeper)
         files, jobs = Files(store), Jobs(store)

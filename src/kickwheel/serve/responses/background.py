@@ -236,6 +236,8 @@ class _Live:
 
     begun = True
     """Its id is known, so that an error is the response's, and no status."""
+    ended = True
+    """Whoever asks for it may come and go."""
 
     def __init__(self, response: Response) -> None:
         self.events: list[Event] = []

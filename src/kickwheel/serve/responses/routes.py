@@ -19,8 +19,7 @@ from kickwheel.serve import outgoing
 from kickwheel.serve.answering import Answering, Question, unless_left
 from kickwheel.serve.errors import Refused, refusal
 from kickwheel.serve.listing import page, read_page
-from kickwheel.serve.openai import Receive, Send
-from kickwheel.serve.outgoing import Outgoing
+from kickwheel.serve.outgoing import Outgoing, Receive, Send
 from kickwheel.serve.responses.background import RESPONSE_ID, Background
 from kickwheel.serve.responses.kept import KeptResponses
 from kickwheel.serve.responses.request import Asked, read
@@ -57,7 +56,7 @@ class Responses:
             trace=trace,
             project=request.state.project,
         )
-        model = await self._answering.model(question.name)
+        model = await self._answering.model(question.name, question.project)
         response = begun(asked, question.identity)
         if asked.body.background:
             await self.background.begin(model, question, response, _named(asked), who)
@@ -73,7 +72,7 @@ class Responses:
             await told.close()
 
         with acting_for(who):
-            await unless_left(request.receive, work)
+            await unless_left(request.receive, told, work)
 
     async def close(self) -> None:
         """Ends what would go on for nobody: the server ends."""
@@ -162,6 +161,11 @@ class _Told:
     def begun(self) -> bool:
         """Whether the client was told anything."""
         return self._out.begun
+
+    @property
+    def ended(self) -> bool:
+        """Whether the client was told all."""
+        return self._out.ended
 
     @property
     def response(self) -> dict[str, Any]:
