@@ -353,7 +353,7 @@ async def test_a_locked_store_breaks_no_call_and_loses_nothing_once_it_is_free(
 
     async with loopback(answer) as there:
         with running(tmp_path, Rooms(), upstream=Upstream(f"{there.url}/v1")) as server:
-            other = sqlite3.connect(server.store.database.path, isolation_level=None)
+            other = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
             other.execute("BEGIN IMMEDIATE")
             for _ in range(5):
                 await client(server).chat.completions.create(model="gpt", messages=QUESTION)
@@ -436,3 +436,35 @@ async def test_a_redirect_is_the_clients_to_follow(tmp_path: Path) -> None:
                 assert got.status == 302
                 assert got.headers["location"] == "https://elsewhere.example/file"
                 assert got.headers["set-cookie"] == "a=b"
+
+
+async def test_half_a_request_does_not_pass_for_a_whole_one(tmp_path: Path) -> None:
+    ends: asyncio.Queue[str] = asyncio.Queue()
+
+    async def upstream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        said = await reader.read(-1)
+        ends.put_nowait("whole" if said.endswith(b"0\r\n\r\n") else "half")
+        writer.close()
+
+    there = await asyncio.start_server(upstream, "127.0.0.1", 0)
+    port = there.sockets[0].getsockname()[1]
+    with running(tmp_path, Rooms(), upstream=Upstream(f"http://127.0.0.1:{port}/v1")) as server:
+        _, writer = await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
+        head = "POST /t/shop/v1/files HTTP/1.1\r\nHost: localhost\r\n"
+        writer.write(f"{head}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n".encode())
+        await writer.drain()
+        await asyncio.sleep(0.2)
+        writer.close()
+        async with asyncio.timeout(5):
+            assert await ends.get() == "half"
+    there.close()
+
+
+async def test_a_password_in_the_upstreams_url_is_not_told(tmp_path: Path) -> None:
+    upstream = Upstream("http://me:hunter2hunter2@127.0.0.1:9/v1")
+    with (
+        running(tmp_path, Rooms(), upstream=upstream) as server,
+        pytest.raises(openai.InternalServerError) as raised,
+    ):
+        await client(server).chat.completions.create(model="gpt", messages=QUESTION)
+    assert "hunter2" not in str(raised.value)

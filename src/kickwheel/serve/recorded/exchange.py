@@ -11,18 +11,26 @@ _TOO_LARGE = f"more than {COPY_BYTES >> 20} MiB"
 class Copy:
     """What is kept of bytes that pass."""
 
-    __slots__ = ("_pieces", "size")
+    __slots__ = ("_limit", "_pieces", "held", "size")
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = COPY_BYTES) -> None:
+        """Keeps so many bytes, or, of more, none."""
         self.size = 0
-        """How many bytes passed, kept or not."""
+        """How many bytes passed."""
+        self.held = 0
+        """How many of them are kept."""
+        self._limit = limit
         self._pieces: list[bytes] = []
 
     def add(self, piece: bytes) -> None:
         """Takes the next bytes."""
         self.size += len(piece)
-        if self.size <= COPY_BYTES:
+        if self.size <= self._limit:
             self._pieces.append(piece)
+            self.held = self.size
+        elif self.held:
+            self._pieces.clear()
+            self.held = 0
 
     def whole(self) -> bytes:
         """All bytes that passed.
@@ -30,7 +38,7 @@ class Copy:
         Raises:
             ValueError: they are too many, and were not kept.
         """
-        if self.size > COPY_BYTES:
+        if self.size > self._limit:
             raise ValueError(_TOO_LARGE)
         return b"".join(self._pieces)
 
@@ -53,7 +61,8 @@ class Exchange:
         "trace",
     )
 
-    def __init__(self, project: str, path: str, trace: str) -> None:
+    def __init__(self, project: str, path: str, trace: str, limit: int = COPY_BYTES) -> None:
+        """Of the request and of the answer so many bytes are kept, or, of more, none."""
         self.project = project
         self.path = path
         """Behind the version: `chat/completions`."""
@@ -66,12 +75,12 @@ class Exchange:
         self.first_ns = 0
         """When the answer's first bytes came; 0 while there are none."""
         self.end_ns = 0
-        self.asked = Copy()
+        self.asked = Copy(limit)
         self.status = 0
         """0 where nothing was answered."""
         self.encoding = ""
         """The answer's `Content-Encoding`."""
-        self.answer = Copy()
+        self.answer = Copy(limit)
         self.cut: str | None = None
         """Why the answer is not whole; `None` where it is."""
 

@@ -17,6 +17,7 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
+from kickwheel.core import redact
 from kickwheel.core.errors import UsageError
 from kickwheel.serve.errors import Refused
 from kickwheel.serve.outgoing import Receive, Send
@@ -93,7 +94,8 @@ def check_url(url: str) -> None:
     except ValueError:
         good = False
     if not good:
-        raise UsageError(f'"{url}" is no URL to record: give one like https://api.openai.com/v1')
+        shown = redact.text(url)
+        raise UsageError(f'"{shown}" is no URL to record: give one like https://api.openai.com/v1')
 
 
 class Passing:
@@ -121,8 +123,8 @@ class Passing:
         Raises:
             Refused: the upstream cannot be reached (502); the caller answers.
         """
-        passed = Exchange(project, path[4:], trace)
-        kept = scope["method"] == "POST" and passed.path in READ
+        kept = scope["method"] == "POST" and path[4:] in READ
+        passed = Exchange(project, path[4:], trace, COPY_BYTES if kept else 0)
         client = _Client(receive, send, passed)
         try:
             await self._pass(scope, client, trace if kept else None)
@@ -139,10 +141,8 @@ class Passing:
             client.close()
             if kept:
                 passed.end_ns = time.time_ns()
-                size = passed.asked.size + passed.answer.size
-                self._recorder.later(
-                    partial(self._hearing.heard, passed), min(size, 2 * COPY_BYTES)
-                )
+                size = passed.asked.held + passed.answer.held
+                self._recorder.later(partial(self._hearing.heard, passed), size)
 
     async def _pass(self, scope: Any, client: "_Client", trace: str | None) -> None:
         passed = client.passed
@@ -188,7 +188,7 @@ class Passing:
         else:
             reason = str(error) or type(error).__name__
         what = f"The upstream of this recorder, {self._base}, cannot be reached: {reason}"
-        return Refused(502, what, code="upstream_unreachable")
+        return Refused(502, redact.text(what), code="upstream_unreachable")
 
 
 class _Client:
@@ -249,6 +249,8 @@ class _Client:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 self._leave()
+                # Half a body must not pass for a whole one.
+                raise ConnectionResetError
             piece, more = message.get("body", b""), message.get("more_body", False)
             self.passed.asked.add(piece)
             yield piece
