@@ -256,6 +256,19 @@ async def their_tools(
     assert desk.CALLS == ["Oslo"]
 
 
+async def any_names(framework: Framework, served: Served, stub: Stub) -> None:
+    """Arguments come through whatever they are called, and what goes wrong is told the model."""
+    bridge = framework.bridge
+    tools = bridge.tools(served.app.tools("odd"))
+    given = dict.fromkeys(("config", "run_manager", "context", "name", "args", "arguments"), "x")
+    for arguments, said in ((given, "x x x x x x"), ({"config": 1}, "rror: ")):
+        stub.fresh()
+        stub.arguments["odd"] = arguments
+        agent = framework.agent(bridge.model("stub", stub.url, api_key="sk-stub"), tools)
+        assert await framework.ask(agent, desk.QUESTION, streamed=False) == ANSWER
+        assert said in json.dumps(stub.asked[1].body["messages"][-1]["content"])
+
+
 async def ours_as_theirs(
     framework: Framework, served: Served, stub: Stub, *, asks: int = 1
 ) -> None:

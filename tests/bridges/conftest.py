@@ -23,6 +23,7 @@ models:
   general: {{kind: openai, model: stub, base_url: "{url}", api_key: "${{STUB_KEY}}"}}
 tools:
   desk: {{kind: python, functions: ["tests.bridges.desk:weather"], effects: none}}
+  odd: {{kind: python, functions: ["tests.bridges.desk:odd"], effects: none}}
 agents:
   concierge: {{kind: tool_loop, model: general, tools: [desk], description: Knows the weather.}}
 """

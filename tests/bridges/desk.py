@@ -44,6 +44,11 @@ def weather(city: str, when: When | None = None, unit: Literal["C", "F"] = "C") 
     return f"sunny in {city}"
 
 
+def odd(config: str, run_manager: str, context: str, name: str, args: str, arguments: str) -> str:
+    """Its arguments have the names of things inside frameworks."""
+    return " ".join([config, run_manager, context, name, args, arguments])
+
+
 def stub_url() -> str:
     """Where the stub of the running test answers, for agents that an app file names."""
     return os.environ["STUB_URL"]

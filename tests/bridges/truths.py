@@ -71,6 +71,12 @@ class Truths:
     ) -> None:
         await checks.ours_as_theirs(framework, served, stub)
 
+    @pytest.mark.shows("ours as theirs")
+    async def test_arguments_may_have_any_name_and_mistakes_are_told(
+        self, framework: Framework, stub: Stub, served: Served
+    ) -> None:
+        await checks.any_names(framework, served, stub)
+
     async def test_its_example_on_the_page_works(
         self, framework: Framework, tmp_path: Path, stub: Stub, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -4,7 +4,7 @@ A graph's state needs `messages`. Each run is a thread of its own, since it is g
 conversation. Calls of models that are tagged `nostream` are not told.
 """
 
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from kickwheel.agents.bridges.bridge import KEY, TheirAgent, TheirTools, each, needs
@@ -23,10 +23,20 @@ INSTALL = "langchain langchain-openai langgraph"
 def tools(offered: Iterable[Offered]) -> list[Any]:
     """Our tools as LangChain's."""
     with needs(INSTALL):
-        from langchain_core.tools import StructuredTool
+        from langchain_core.tools import BaseTool
+
+    # A `StructuredTool` takes arguments called `config` and `run_manager` for itself.
+    class Ours(BaseTool):
+        call: Callable[..., Awaitable[str]]
+
+        async def _arun(self, **arguments: Any) -> str:
+            return await self.call(**arguments)
+
+        def _run(self, **arguments: Any) -> str:
+            raise NotImplementedError("tools of kickwheel are called async, as by ainvoke")
 
     return [
-        StructuredTool(name=o.name, description=o.about, args_schema=o.schema, coroutine=o.call)
+        Ours(name=o.name, description=o.about, args_schema=o.schema, call=o.call)
         for o in each(offered)
     ]
 
