@@ -269,17 +269,19 @@ class Redaction:
             return value
         return replace(value, content=content, tool_calls=calls)
 
-    def _skim(self, messages: Sequence[Message]) -> None:
-        """Notes the messages as read, if one look at all that is new in them finds nothing."""
+    def _skim(self, messages: Sequence[Message]) -> bool:
+        """Whether one look at all that is new in the messages finds nothing."""
         if self._numbers:
-            return
+            return False
         new = [m for m in messages if self._read.get(id(m)) is not m]
         texts = [m.content for m in new if m.content is not None]
         for m in new:
             # What an escape hides is not seen here.
             texts += ["@" if "\\" in call.arguments else call.arguments for call in m.tool_calls]
-        if not _suspect("\n".join(texts)):
-            self._read.update((id(m), m) for m in new)
+        if _suspect("\n".join(texts)):
+            return False
+        self._read.update((id(m), m) for m in new)
+        return True
 
     def plain(self, value: Any, name: str = "") -> Any:
         """Plain JSON values with placeholders, in keys too; the same object where nothing was
@@ -309,9 +311,10 @@ class Redaction:
         """The span with placeholders; the same object where nothing was found."""
         attributes = self.plain(value.attributes)
         error = value.error if value.error is None else self.text(value.error)
-        self._skim((*value.input, *value.output))
-        asked = tuple(self.message(m) for m in value.input)
-        answered = tuple(self.message(m) for m in value.output)
+        asked, answered = value.input, value.output
+        if not self._skim((*asked, *answered)):
+            asked = tuple(self.message(m) for m in asked)
+            answered = tuple(self.message(m) for m in answered)
         tools = tuple(_tool(tool) for tool in value.tools)
         if (
             attributes is value.attributes
@@ -570,4 +573,6 @@ def _tool(tool: ToolSpec) -> ToolSpec:
 
 
 def _same(new: Any, old: Any) -> bool:
-    return len(new) == len(old) and all(a is b for a, b in zip(new, old, strict=True))
+    return new is old or (
+        len(new) == len(old) and all(a is b for a, b in zip(new, old, strict=True))
+    )
