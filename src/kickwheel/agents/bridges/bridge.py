@@ -1,4 +1,4 @@
-"""What every bridge shares: how an object of another framework is found, and works as ours.
+"""What every bridge shares: how an object of another framework works as ours, and ours there.
 
 A framework's file says only how that framework is asked (`TheirAgent.events`, `TheirTools.called`)
 and how its own objects are made of ours:
@@ -10,7 +10,6 @@ The framework is imported in the functions that use it, within `needs`.
 """
 
 import asyncio
-import inspect
 from collections.abc import (
     AsyncGenerator,
     Awaitable,
@@ -22,7 +21,6 @@ from collections.abc import (
 )
 from contextlib import (
     AbstractAsyncContextManager,
-    AsyncExitStack,
     aclosing,
     asynccontextmanager,
     contextmanager,
@@ -30,9 +28,9 @@ from contextlib import (
 )
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar
 
+from kickwheel.agents.bridges.found import found, made_anew
 from kickwheel.agents.bridges.heard import Heard, Told, text
 from kickwheel.agents.durable import steps
 from kickwheel.agents.events import Finished
@@ -46,9 +44,8 @@ from kickwheel.core.errors import (
     MissingPackage,
     ModelError,
     ToolError,
-    UsageError,
 )
-from kickwheel.core.plugins import Context, code
+from kickwheel.core.plugins import Context
 from kickwheel.core.schema import inlined
 from kickwheel.records import Message, ToolSpec
 
@@ -84,7 +81,7 @@ class TheirAgent(AgentPart):
                 async with lock:
                     yield theirs
 
-            made = inspect.isroutine(_code(self.object, context.folder, self.install))
+            made = made_anew(self.object, context.folder, self.install)
             yield Theirs(context.name, find if self.remembers and made else one, self)
 
     def events(self, theirs: Any, messages: Sequence[Message]) -> AsyncGenerator[Told]:
@@ -279,45 +276,3 @@ def needs(install: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise MissingPackage(f"this needs {error.name}", install) from error
-
-
-@asynccontextmanager
-async def found(target: str, folder: Path, install: str) -> AsyncGenerator[Any]:
-    """What `package.module:name` leads to, made where it is a function, closed at the end.
-
-    Args:
-        install: what pip is told to install for the framework that it is written with.
-    Raises:
-        UsageError: it leads nowhere; the text says why.
-        MissingPackage: it imports something that is not installed.
-    """
-    thing = _code(target, folder, install)
-    async with AsyncExitStack() as stack:
-        if inspect.isroutine(thing):
-            thing = _made(thing, target)
-        if inspect.isawaitable(thing):
-            thing = await thing
-        if hasattr(thing, "__aenter__") and hasattr(thing, "__aexit__"):
-            thing = await stack.enter_async_context(thing)
-        yield thing
-
-
-def _code(target: str, folder: Path, install: str) -> Any:
-    try:
-        return code(target, folder)
-    except UsageError as error:
-        missing = error.__cause__
-        itself = target.partition(":")[0].partition(".")[0]
-        if isinstance(missing, ModuleNotFoundError) and missing.name != itself:
-            raise MissingPackage(f'"{target}" needs {missing.name}', install) from error
-        raise
-
-
-def _made(function: Callable[..., Any], target: str) -> Any:
-    try:
-        inspect.signature(function).bind()
-    except TypeError as error:
-        raise UsageError(
-            f'"{target}" is a function with parameters; name an object, or a function without'
-        ) from error
-    return function()
