@@ -146,30 +146,31 @@ async def measure(asked: argparse.Namespace, folder: str) -> None:
             for sessions in asked.sessions:
                 taken = {name: Taken() for name in served}
                 for url, pid in served.values():
-                    await round_of(url, pid, data, sessions, max(20, sessions), 0, Taken())
+                    await round_of(url, pid, data, sessions, max(50, sessions), 0, Taken())
                 for number in range(asked.rounds):
                     order = list(served) if number % 2 else list(reversed(served))
+                    count = max(asked.requests, 4 * sessions)
                     for name in order:
                         await round_of(
-                            *served[name], data, sessions, asked.requests, asked.rate, taken[name]
+                            *served[name], data, sessions, count, asked.rate, taken[name]
                         )
                 told(sessions, taken, stream)
 
 
 def told(sessions: int, taken: dict[str, Taken], stream: bool) -> None:
     """Prints the comparison."""
-    median = {name: statistics.median(one.latency) for name, one in taken.items()}
-    cpu = {name: statistics.median(one.cpu) for name, one in taken.items()}
-    line = f"  {sessions:4} at once: "
-    line += f"p50 {median['bare']:.2f} → {median['ours']:.2f} ms"
-    line += f" ({median['ours'] - median['bare']:+.2f})"
+    bare, ours = taken["bare"], taken["ours"]
+    line = f"  {sessions:4} at once: p50 {_both(bare.latency, ours.latency, 2)}"
     if stream:
-        first = {name: statistics.median(one.first) for name, one in taken.items()}
-        line += f", first byte {first['bare']:.2f} → {first['ours']:.2f} ms"
-        line += f" ({first['ours'] - first['bare']:+.2f})"
-    line += f", CPU {cpu['bare']:.3f} → {cpu['ours']:.3f} ms ({cpu['ours'] - cpu['bare']:+.3f})"
-    low, high = min(taken["ours"].cpu), max(taken["ours"].cpu)
-    print(f"{line} [{low:.3f}, {high:.3f}], n = {len(taken['ours'].latency)} each", flush=True)
+        line += f", first byte {_both(bare.first, ours.first, 2)}"
+    more = [one - other for one, other in zip(ours.cpu, bare.cpu, strict=True)]
+    line += f", CPU {_both(bare.cpu, ours.cpu, 3)}, by round {min(more):+.3f} to {max(more):+.3f}"
+    print(f"{line}; n = {len(ours.latency)} each", flush=True)
+
+
+def _both(bare: list[float], ours: list[float], digits: int) -> str:
+    one, other = statistics.median(bare), statistics.median(ours)
+    return f"{one:.{digits}f} → {other:.{digits}f} ms ({other - one:+.{digits}f})"
 
 
 def main() -> None:
