@@ -7,6 +7,7 @@ plain          those bytes as JSON
 read           spans of others to ours: each dialect adds what it understands
 current        the GenAI conventions as they are: `gen_ai.input.messages`
 older          as they were, with Traceloop's and LangSmith's: `gen_ai.prompt.0.content`
+langchain      objects of LangChain in those
 openinference  Phoenix's: `llm.input_messages.0.message.content`
 understood     what they all add to
 parts          messages in the conventions' JSON, both ways

@@ -51,11 +51,12 @@ def understand(span: Observed, found: Understood) -> None:
     elif kind is not None:
         name = told.get(genai.AGENT_NAME if kind == "agent" else genai.REQUEST_MODEL)
         found.called(kind, name)
+    instructions = ""
     for said in (told, *(e.attributes for e in span.events if e.name == DETAILS)):
         found.asked(said.get(genai.INPUT_MESSAGES))
         found.answered(said.get(genai.OUTPUT_MESSAGES))
         found.offered(said.get(genai.TOOL_DEFINITIONS))
-        instructions = parts.text(said.get(genai.SYSTEM_INSTRUCTIONS) or "")
-        if instructions and not any(m.role == "system" for m in found.input):
-            found.input = (Message(role="system", content=instructions), *found.input)
+        instructions = instructions or parts.text(said.get(genai.SYSTEM_INSTRUCTIONS) or "")
+    if instructions and not any(message.role == "system" for message in found.input):
+        found.input = (Message(role="system", content=instructions), *found.input)
     found.used.update(_SAID)

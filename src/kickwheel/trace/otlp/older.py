@@ -14,13 +14,14 @@ from typing import Any
 from kickwheel.records import SpanKind, genai
 from kickwheel.trace.forms.form import loaded
 from kickwheel.trace.openinference import nested
-from kickwheel.trace.otlp import parts
+from kickwheel.trace.otlp import langchain, parts
 from kickwheel.trace.otlp.observed import Event, Observed
 from kickwheel.trace.otlp.understood import Understood
 
 _PROMPT, _COMPLETION = "gen_ai.prompt", "gen_ai.completion"
 _FUNCTIONS = "llm.request.functions"
 _ENTITY = "traceloop.entity"
+_ALL = "pydantic_ai.all_messages"
 _KINDS: dict[str, SpanKind] = {
     "workflow": "step",
     "task": "step",
@@ -69,24 +70,26 @@ def understand(span: Observed, found: Understood) -> None:
         kind = "model" if genai.REQUEST_MODEL in told or spread else None
     model = told.get(genai.REQUEST_MODEL) if kind == "model" else None
     found.called(kind, told.get("traceloop.entity.name") or model)
-    found.asked(_said(spread) or told.get(_PROMPT))
-    found.answered(_said(answers) or told.get(_COMPLETION))
-    found.reasons = found.reasons or tuple(_reasons(answers))
-    found.offered(_spread(told, _FUNCTIONS))
-    _read_events(span.events, found)
+    asked, answered = (langchain.unwrapped(told.get(name)) for name in (_PROMPT, _COMPLETION))
     if found.kind == "tool":
         found.ran(
             told.get(genai.TOOL_CALL_ID),
             found.name,
-            told.get(f"{_ENTITY}.input"),
-            told.get(f"{_ENTITY}.output"),
+            told.get(f"{_ENTITY}.input", asked),
+            told.get(f"{_ENTITY}.output", _content(answered)),
         )
-    else:
-        found.asked(told.get(f"{_ENTITY}.input"))
-        found.answered(told.get(f"{_ENTITY}.output"))
+    found.asked(_said(spread) or asked)
+    found.answered(_said(answers) or answered)
+    reasons = [*_reasons(answers), *langchain.reasons(told.get(_COMPLETION))]
+    found.reasons = found.reasons or tuple(reasons)
+    found.offered(_spread(told, _FUNCTIONS))
+    _read_events(span.events, found)
+    found.asked(told.get(f"{_ENTITY}.input"))
+    found.answered(told.get(f"{_ENTITY}.output"))
+    _read_all(told.get(_ALL), found)
     found.tell({name: told.get(old) for old, name in _RENAMED.items()})
     found.use(told, (_PROMPT, _COMPLETION, _FUNCTIONS, *_RENAMED))
-    found.used.update((f"{_ENTITY}.input", f"{_ENTITY}.output"))
+    found.used.update((f"{_ENTITY}.input", f"{_ENTITY}.output", _ALL))
 
 
 def _spread(told: Mapping[str, Any], prefix: str) -> Any:
@@ -145,6 +148,20 @@ def _read_events(events: tuple[Event, ...], found: Understood) -> None:
     if answered:
         found.answered(answered)
         found.reasons = found.reasons or tuple(reasons)
+
+
+def _content(answered: object) -> object:
+    """A tool's result out of the message that holds it."""
+    said = answered.get("content") if isinstance(answered, Mapping) else None
+    return answered if said is None else said
+
+
+def _read_all(value: object, found: Understood) -> None:
+    """The last answer is what came back, all before it what came in."""
+    said = parts.said(value, "user").messages if value is not None else ()
+    if said and said[-1].role == "assistant":
+        found.input = found.input or said[:-1]
+        found.output = found.output or said[-1:]
 
 
 def _body(told: Mapping[str, Any]) -> dict[str, Any]:

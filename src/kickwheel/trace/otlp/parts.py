@@ -142,6 +142,16 @@ def arguments(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
+def result(value: object) -> str:
+    """What a tool gave: a text, the texts of a list of parts, or the JSON of anything else."""
+    value = value if value is not None else ""
+    if isinstance(value, list) and value:
+        texts = [one.get("text") if isinstance(one, Mapping) else None for one in value]
+        if all(isinstance(one, str) for one in texts):
+            return "".join(str(one) for one in texts)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
 def _messages(parts: list[Any], role: Role, before: int) -> tuple[list[Message], list[str]]:
     texts: list[str] = []
     calls: list[ToolCall] = []
@@ -156,7 +166,7 @@ def _messages(parts: list[Any], role: Role, before: int) -> tuple[list[Message],
             calls.append(ToolCall(id=str(identity), name=str(part.get("name")), arguments=made))
         elif kind == "tool_call_response":
             came = part.get("response", part.get("result"))
-            content = came if came is None or isinstance(came, str) else arguments(came)
+            content = None if came is None else result(came)
             by = part.get("id")
             answers.append(
                 Message(role="tool", content=content, tool_call_id=None if by is None else str(by))

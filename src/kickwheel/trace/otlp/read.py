@@ -17,6 +17,7 @@ from typing import Any, get_args
 
 from kickwheel.records import Feedback, Span, SpanKind, genai, wire
 from kickwheel.records.trace import Value
+from kickwheel.trace.forms.form import loaded
 from kickwheel.trace.gathered import Arrival, ordered
 from kickwheel.trace.otlp import current, older, openinference, parts
 from kickwheel.trace.otlp.observed import ERROR, Event, Group, Observed
@@ -30,6 +31,14 @@ EVALUATION = "gen_ai.evaluation.result"
 UNREAD_CHARS = 200
 LATEST_NS = 2**63 - 1
 
+_REASONS = {
+    "tool_call": "tool_calls",
+    "tool_use": "tool_calls",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+}
+"""Words of others for OpenAI's, by which curation tells a whole answer from a cut one."""
 _OWN = (
     genai.SPAN_KIND,
     genai.SPAN_NAME,
@@ -102,8 +111,9 @@ def understood(span: Observed) -> Span:
         except (ValueError, RecursionError) as error:
             found.unread.append(str(error)[:UNREAD_CHARS])
     attributes = _attributes(span, found)
-    if found.reasons:
-        attributes.setdefault(genai.FINISH_REASONS, list(found.reasons))
+    reasons = loaded(attributes.get(genai.FINISH_REASONS)) or list(found.reasons)
+    if isinstance(reasons, list) and reasons:
+        attributes[genai.FINISH_REASONS] = [_REASONS.get(str(one), str(one)) for one in reasons]
     if found.unread:
         attributes[genai.UNREAD] = list(dict.fromkeys(found.unread))
     return _span(

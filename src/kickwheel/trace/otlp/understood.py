@@ -6,6 +6,7 @@ from typing import Any
 
 from kickwheel.records import Message, SpanKind, ToolCall, ToolSpec
 from kickwheel.records.message import Role
+from kickwheel.trace.forms.form import loaded
 from kickwheel.trace.otlp import parts
 
 
@@ -60,8 +61,11 @@ class Understood:
         if not self.input and arguments is not None:
             self.input = (Message(role="assistant", tool_calls=(made,)),)
         if not self.output and result is not None:
-            came = result if isinstance(result, str) else parts.arguments(result)
-            self.output = (Message(role="tool", content=came, tool_call_id=made.id),)
+            several = loaded(result)
+            came = parts.result(several if isinstance(several, list) else result)
+            # JSON that is no list of parts stays as it was written.
+            kept = result if isinstance(result, str) and came[:1] == "[" else came
+            self.output = (Message(role="tool", content=kept, tool_call_id=made.id),)
 
     def tell(self, values: Mapping[str, Any]) -> None:
         """Notes attributes that nobody noted."""
