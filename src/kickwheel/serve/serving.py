@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from kickwheel.app import App, check_app, open_app
 from kickwheel.serve.doors import doors
@@ -44,20 +45,15 @@ async def serving(app: App | Path | str, *, port: int = 0) -> AsyncGenerator[str
             keeper=app.keeper,
             doors=routes,
         )
-        ready = asyncio.get_running_loop().create_future()
-        running = asyncio.create_task(
+        ready: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        running: asyncio.Future[Any] = asyncio.create_task(
             serve(front, "127.0.0.1", port, on_ready=ready.set_result, signals=False)
         )
-        running.add_done_callback(lambda _: ready.cancel())
         try:
-            try:
-                url = await ready
-            except asyncio.CancelledError:
-                if not running.done():
-                    raise
-                await running  # Says why it did not start.
-                raise
-            yield f"{url}/v1"
+            await asyncio.wait([ready, running], return_when=asyncio.FIRST_COMPLETED)
+            if not ready.done():
+                running.result()  # Raises why it did not start.
+            yield f"{ready.result()}/v1"
         finally:
             running.cancel()
-            await asyncio.wait({running})
+            await asyncio.wait([running])
