@@ -302,3 +302,51 @@ def test_what_models_answer_inside_chains_is_learned(tmp_path: Path, traces: Tra
     found = {trace.spans[-1].parent: extract(trace) for trace in traces.all()}
     answers = [len(one) if isinstance(one, list) else one for one in found.values()]
     assert sorted(answers, key=str) == [1, 1, "no answer"]
+
+
+def test_spans_that_opentelemetrys_sdk_writes_are_read(tmp_path: Path, traces: Traces) -> None:
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+    from opentelemetry.trace import Status, StatusCode
+
+    kept = InMemorySpanExporter()
+    provider = TracerProvider(resource=Resource({"service.name": "shop"}))
+    provider.add_span_processor(SimpleSpanProcessor(kept))
+    tracer = provider.get_tracer("openinference.instrumentation.openai")
+    agent = {"openinference.span.kind": "AGENT", "input.value": "Find jazz", "output.value": "x"}
+    new = json.dumps([{"role": "user", "parts": [{"type": "text", "content": "Find jazz"}]}])
+    with tracer.start_as_current_span("desk", attributes=agent):
+        with tracer.start_as_current_span(
+            "ChatCompletion",
+            attributes={
+                "openinference.span.kind": "LLM",
+                "llm.model_name": "gpt-5-mini",
+                "llm.input_messages.0.message.role": "user",
+                "llm.input_messages.0.message.content": "Find jazz",
+                "llm.output_messages.0.message.role": "assistant",
+                "llm.output_messages.0.message.content": "At nine.",
+                "llm.token_count.prompt": 12,
+            },
+        ):
+            pass
+        asked = {"gen_ai.operation.name": "chat", "gen_ai.input.messages": new}
+        with tracer.start_as_current_span("chat gpt-5-mini", attributes=asked) as span:
+            span.set_status(Status(StatusCode.ERROR, "overloaded"))
+    provider.shutdown()
+    file = tmp_path / "spans.json"
+    file.write_text("\n".join(span.to_json() for span in kept.get_finished_spans()))
+    assert chatlog.import_(file, traces).form == "opentelemetry"
+    (trace,) = traces.all("shop")
+    assert shape(trace) == [
+        ("agent", "desk", None),
+        ("model", "ChatCompletion", "desk"),
+        ("model", "chat gpt-5-mini", "desk"),
+    ]
+    assert trace.spans[1].attributes[genai.INPUT_TOKENS] == 12
+    assert trace.spans[1].output[0].content == "At nine."
+    assert trace.spans[2].input == (Message(role="user", content="Find jazz"),)
+    assert trace.spans[2].error == "overloaded"
+    ids = {format(span.context.trace_id, "032x") for span in kept.get_finished_spans()}
+    assert ids == {trace.id}

@@ -33,7 +33,7 @@ def messages(value: object, role: Role) -> tuple[Message, ...]:
     Raises:
         ValueError: a part of it is no text.
     """
-    value = loaded(value)
+    written, value = value, loaded(value)
     if value is None or value in ("", [], {}):
         return ()
     if isinstance(value, str):
@@ -52,7 +52,7 @@ def messages(value: object, role: Role) -> tuple[Message, ...]:
         return tuple(said for one in value for said in _said(one, role))
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], list):
         return messages(value[0], role)  # LangChain gives a batch of one.
-    return (Message(role=role, content=json.dumps(value, ensure_ascii=False)),)
+    return (Message(role=role, content=text(written)),)
 
 
 def tools(value: object) -> tuple[ToolSpec, ...]:
@@ -97,10 +97,9 @@ def call(entry: object, position: int) -> ToolCall:
 
 def tool_call(name: str, arguments: object, identity: str) -> tuple[Message, ...]:
     """What a tool's span was asked, as our own tools' spans have it: the call."""
-    arguments = loaded(arguments)
-    if not isinstance(arguments, Mapping):
+    if not isinstance(loaded(arguments), Mapping):
         arguments = {} if arguments in (None, "") else {"input": arguments}
-    written = json.dumps(arguments, ensure_ascii=False)
+    written = text(arguments)
     asked = ToolCall(id=identity, name=name, arguments=written)
     return (Message(role="assistant", tool_calls=(asked,)),)
 

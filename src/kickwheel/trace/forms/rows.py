@@ -174,25 +174,26 @@ class _Text:
                 value, end = decoder.raw_decode(self._held, self._at)
                 return value, self.take(end - self._at)
             except json.JSONDecodeError as error:
-                held = len(self._held) - self._at
+                held, at = len(self._held) - self._at, error.pos - self._at
                 # Twice as much each time: a large value costs no more than its length.
                 if held <= jsonl.LINE_BYTES and self._more(max(CHUNK, held)):
                     continue
-                raise DataError(self._told(error, what, held)) from error
+                raise DataError(self._told(error.msg, what, at)) from error
             except (RecursionError, ValueError) as error:
                 raise DataError(f"{self._file}:{self.line}: {what} is no JSON: {error}") from error
 
-    def _told(self, error: json.JSONDecodeError, what: str, held: int) -> str:
-        if held > jsonl.LINE_BYTES:
+    def _told(self, wrong: str, what: str, at: int) -> str:
+        """What is wrong at that character of what is held."""
+        rest = self._held[self._at :].rstrip()
+        if len(rest) > jsonl.LINE_BYTES:
             return f"{self._file}:{self.line}: {what} is longer than {jsonl.LINE_BYTES >> 20} MiB"
-        line = self.line + self._held.count("\n", self._at, error.pos)
-        cut = error.pos >= len(self._held.rstrip()) - 1 or "Unterminated" in error.msg
-        if cut:
+        if _is_cut(wrong, rest[at:]):
             return (
                 f"{self._file}: the file was cut: {what}, which begins in line {self.line}, has no "
                 "end. Write the file again; nothing was imported."
             )
-        return f"{self._file}:{line}: {what} is no JSON: {error.msg}; nothing was imported."
+        line = self.line + rest.count("\n", 0, at)
+        return f"{self._file}:{line}: {what} is no JSON: {wrong}; nothing was imported."
 
     def _more(self, size: int) -> bool:
         try:
@@ -209,6 +210,13 @@ class _Text:
             self._bytes.close()
             self._bytes = _EMPTY
         return bool(read)
+
+
+def _is_cut(wrong: str, rest: str) -> bool:
+    """Whether a value is no JSON because its text ends with `rest`."""
+    if not rest or "Unterminated" in wrong or ("escape" in wrong and len(rest) <= 6):
+        return True
+    return any(word.startswith(rest) for word in ("true", "false", "null", "-"))
 
 
 class _Nothing:

@@ -177,7 +177,7 @@ def _input(value: object) -> tuple[Message, ...]:
     for position, entry in enumerate(entries):
         one = mapping(entry, f"messages[{position}]")
         try:
-            said += _message(_role(one.get("role")), loaded(one.get("content")))
+            said += _message(_role(one.get("role")), one.get("content"))
         except ValueError as error:
             raise ValueError(f"messages[{position}]: {error}") from error
     return tuple(said)
@@ -224,8 +224,10 @@ def _output(value: object) -> tuple[Message, ...]:
     if value in (None, "", []):
         return ()
     if isinstance(value, Mapping) and ("raw" in value or "parsed" in value):
-        raw = value.get("raw")
-        written = raw if isinstance(raw, str) else json.dumps(value["parsed"], ensure_ascii=False)
+        raw, parsed = value.get("raw"), value.get("parsed")
+        if raw is None and parsed is None:
+            return ()
+        written = raw if isinstance(raw, str) else json.dumps(parsed, ensure_ascii=False)
         return (Message(role="assistant", content=written),)
     if isinstance(value, list):
         return tuple(_message("assistant", value))
