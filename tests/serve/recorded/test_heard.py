@@ -12,6 +12,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kickwheel.models.prices import Prices
 from kickwheel.records import Message, Span, genai, wire
 from kickwheel.serve.recorded import Upstream
 from kickwheel.serve.recorded.exchange import Exchange
@@ -229,6 +230,14 @@ async def test_legacy_completions_are_heard(tmp_path: Path) -> None:
     assert span.input == (Message(role="user", content="The parcel is"),)
     assert span.output[0].content == " in Oslo."
     assert span.attributes[genai.USAGE_ESTIMATED] is True
+
+
+def test_what_it_cost_is_told_where_prices_are_known() -> None:
+    hearing = Hearing(Prices(input=2.0, output=10.0))
+    asked = {"model": "gpt", "messages": QUESTION}
+    span = passed("chat/completions", asked, json.dumps(WHOLE).encode(), hearing)
+    # 11 tokens of the prompt at 2 dollars a million, 3 of the answer at 10.
+    assert span.attributes[genai.COST_USD] == pytest.approx(52e-6)
 
 
 def test_what_is_no_text_leaves_its_mark_and_is_named() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from kickwheel.core.identity import fresh
+from kickwheel.models.prices import Prices
 from kickwheel.records import Message, Span, ToolSpec, Trace, genai
 from kickwheel.records.openai import tool_from_openai
 from kickwheel.records.trace import Value
@@ -38,7 +39,9 @@ _FRAMEWORKS = {
 class Hearing:
     """Reads what passed, in the order in which it ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, prices: Prices | None = None) -> None:
+        """Takes what tokens cost, where that is known."""
+        self._prices = prices
         self._conversations = responses.Conversations()
 
     def heard(self, passed: Exchange) -> Trace:
@@ -63,6 +66,8 @@ class Hearing:
         if passed.agent:
             attributes[genai.USER_AGENT] = passed.agent
             attributes[genai.FRAMEWORK] = framework(passed.agent)
+        if self._prices is not None and genai.INPUT_TOKENS in attributes:
+            attributes[genai.COST_USD] = self._prices.cost_usd(said.usage)
         if unread:
             attributes[genai.UNREAD] = list(dict.fromkeys(unread))[:UNREAD]
         span = Span(

@@ -19,6 +19,7 @@ from yarl import URL
 
 from kickwheel.core import redact
 from kickwheel.core.errors import UsageError
+from kickwheel.models.prices import Prices
 from kickwheel.serve.errors import Refused
 from kickwheel.serve.outgoing import Receive, Send
 from kickwheel.serve.recorded.exchange import COPY_BYTES, Exchange
@@ -58,6 +59,8 @@ class Upstream:
     """With the version, `https://api.openai.com/v1`."""
     key: str | None = field(default=None, repr=False)
     """What is shown there as the key, in place of what the client shows."""
+    prices: Prices | None = None
+    """What tokens cost there; without, no cost is told."""
 
 
 @asynccontextmanager
@@ -107,7 +110,7 @@ class Passing:
         self._session = session
         self._base = upstream.url.rstrip("/")
         self._recorder = recorder
-        self._hearing = Hearing()
+        self._hearing = Hearing(upstream.prices)
         self._key = f"Bearer {upstream.key}" if upstream.key else None
         self._hidden = _NOT_ASKED | {b"authorization"} if keyed or upstream.key else _NOT_ASKED
         self._url = lru_cache(maxsize=1024)(self._made_url)
