@@ -57,6 +57,7 @@ def command(
     without one only this machine is answered.
     """
     from kickwheel.app import check_app, no_app, open_app, resumed
+    from kickwheel.core import redact
     from kickwheel.serve.auth import Keys, check_host
     from kickwheel.serve.doors import doors
     from kickwheel.serve.opened import opened
@@ -78,7 +79,7 @@ def command(
         gc.collect()
         gc.freeze()
         gc.set_threshold(NEW_OBJECTS, 20, 20)
-        recorded = f"; /t/PROJECT/v1 passes on to {upstream.url}" if upstream is not None else ""
+        recorded = f"; /t/PROJECT/v1 passes on to {redact.text(upstream.url)}" if upstream else ""
         click.echo(f"{url}/v1 answers ({said}){recorded}. Ctrl-C ends it.")
 
     where = host or plan.config.serve.host
@@ -140,7 +141,7 @@ def _upstream(record: str | None, plan: "Plan", *, keyed: bool) -> "Upstream | N
 
     part = plan.parts.get(("models", plan.config.serve.record or ""))
     if not record and isinstance(part, OpenAI):
-        upstream = Upstream(*part.where())
+        upstream = Upstream(*part.where(), part.prices)
     elif record is None:
         return None
     else:
