@@ -12,8 +12,10 @@ from google.adk.runners import InMemoryRunner
 from google.adk.tools import FunctionTool
 from google.genai.types import UserContent
 from tests.bridges import checks, desk
-from tests.bridges.conftest import Recording, Served
+from tests.bridges.conftest import Recording
+from tests.bridges.desk import Framework
 from tests.bridges.stub import Stub
+from tests.bridges.truths import Truths
 
 from kickwheel.agents.bridges import adk
 
@@ -50,51 +52,35 @@ class Adk:
 
 
 FRAMEWORK = Adk()
+SUNNY = '{"result": "sunny in Oslo"}'
+"""Results of tools are always JSON."""
 
 
 def made() -> Any:
-    return FRAMEWORK.agent(FRAMEWORK.model(desk.stub_url()), [FRAMEWORK.tool()])
+    model = FRAMEWORK.bridge.model("stub", desk.stub_url(), api_key="sk-stub")
+    return FRAMEWORK.agent(model, [FRAMEWORK.tool()])
 
 
 def offered() -> Any:
     return FRAMEWORK.tool()
 
 
-_handed = partial(checks.handed_over, system="user", result='{"result": "rain in Rome"}')
-"""ADK's messages know no system, and results are always JSON."""
-SUNNY = '{"result": "sunny in Oslo"}'
+class TestAdk(Truths):
+    @pytest.mark.shows("recorded")
+    async def test_its_traffic_is_recorded(
+        self, framework: Framework, stub: Stub, recording: Recording
+    ) -> None:
+        await checks.recorded(framework, recording, streamed=False, result=SUNNY)
 
+    @pytest.mark.shows("recorded", "streamed")
+    async def test_its_streams_are_recorded(
+        self, framework: Framework, stub: Stub, recording: Recording
+    ) -> None:
+        await checks.recorded(framework, recording, streamed=True, result=SUNNY)
 
-@pytest.mark.shows("recorded")
-async def test_its_traffic_is_recorded(stub: Stub, recording: Recording) -> None:
-    await checks.recorded(FRAMEWORK, recording, streamed=False, result=SUNNY)
-
-
-@pytest.mark.shows("recorded", "streamed")
-async def test_its_streams_are_recorded(stub: Stub, recording: Recording) -> None:
-    await checks.recorded(FRAMEWORK, recording, streamed=True, result=SUNNY)
-
-
-@pytest.mark.shows("tools equal")
-async def test_our_tools_reach_the_model_as_from_our_agent(stub: Stub, served: Served) -> None:
-    await checks.tools_equal(FRAMEWORK, stub, served)
-
-
-@pytest.mark.shows("as ours", "streamed")
-async def test_an_agent_is_an_agent_of_ours(stub: Stub, app_file: Path) -> None:
-    await checks.as_ours(FRAMEWORK, app_file, __name__, stub, handed=_handed)
-
-
-@pytest.mark.shows("as ours")
-async def test_an_agent_is_done_once_whenever_its_run_goes_on(stub: Stub, app_file: Path) -> None:
-    await checks.read_back(FRAMEWORK, app_file, __name__)
-
-
-@pytest.mark.shows("as ours")
-async def test_a_tool_of_theirs_works_in_an_agent_of_ours(stub: Stub, app_file: Path) -> None:
-    await checks.their_tools(FRAMEWORK, app_file, __name__)
-
-
-@pytest.mark.shows("ours as theirs")
-async def test_what_is_ours_works_in_an_agent_of_adk(stub: Stub, served: Served) -> None:
-    await checks.ours_as_theirs(FRAMEWORK, served, stub)
+    @pytest.mark.shows("as ours", "streamed")
+    async def test_its_agent_is_one_of_ours(
+        self, framework: Framework, module: str, stub: Stub, app_file: Path
+    ) -> None:
+        handed = partial(checks.handed_over, system="user", result='{"result": "rain in Rome"}')
+        await checks.as_ours(framework, app_file, module, stub, handed=handed)

@@ -1,8 +1,11 @@
 """DSPy's modules."""
 
+import asyncio
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +13,14 @@ import dspy as theirs
 import pytest
 from tests.bridges import checks, desk
 from tests.bridges.conftest import Recording, Served
+from tests.bridges.desk import Framework
 from tests.bridges.stub import ANSWER, ARGUMENTS, OUTPUT, PROMPT, Stub
+from tests.bridges.truths import Truths
 
+from kickwheel import open_app
 from kickwheel.agents.bridges import dspy
-from kickwheel.records import genai
+from kickwheel.agents.events import Called
+from kickwheel.records import Message, genai
 
 
 class Dspy:
@@ -21,6 +28,7 @@ class Dspy:
     packages = ("dspy",)
     kind = "dspy"
     bridge = dspy
+    differs = "told in its prompt"
 
     def model(self, url: str) -> Any:
         return theirs.LM("openai/stub", api_base=url, api_key="sk-stub", cache=False)
@@ -47,10 +55,27 @@ class Dspy:
 
 
 FRAMEWORK = Dspy()
+ENDED: list[str] = []
+"""Tools that were ended in the middle."""
 
 
 def made() -> Any:
-    return FRAMEWORK.agent(FRAMEWORK.model(desk.stub_url()), [FRAMEWORK.tool()])
+    model = FRAMEWORK.bridge.model("stub", desk.stub_url(), api_key="sk-stub")
+    return FRAMEWORK.agent(model, [FRAMEWORK.tool()])
+
+
+def slow() -> Any:
+    """A module in whose tool a run stands still."""
+
+    async def weather(city: str, when: Any = None) -> str:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ENDED.append("weather")
+        return "late"
+
+    model = FRAMEWORK.bridge.model("stub", desk.stub_url(), api_key="sk-stub")
+    return FRAMEWORK.agent(model, [theirs.Tool(weather)])
 
 
 def offered() -> Any:
@@ -60,18 +85,18 @@ def offered() -> Any:
 @pytest.fixture(autouse=True)
 def _in_texts(stub: Stub) -> Iterator[None]:
     """The stub answers in DSPy's text protocol while a test runs."""
-    before, stub.speaks = stub.speaks, _speaks
+    before, stub.speaks = stub.speaks, partial(_speaks, stub)
     yield
     stub.speaks = before
 
 
-def _speaks(body: Mapping[str, Any]) -> str | None:
+def _speaks(stub: Stub, body: Mapping[str, Any]) -> str | None:
     system = str(body["messages"][0]["content"])
     if "`next_tool_name`" in system:
         name = "finish"
         if "observation_0" not in json.dumps(body["messages"][1:]):
             name = re.findall(r"\(1\) (\w+)", system)[0]
-        arguments = {"concierge": {"task": "Oslo?"}, "finish": {}}.get(name, ARGUMENTS)
+        arguments = {} if name == "finish" else stub.arguments.get(name, ARGUMENTS)
         return _fields(next_tool_name=name, next_tool_args=json.dumps(arguments), next_thought="-")
     return _fields(reasoning="-", answer=ANSWER) if "`answer`" in system else None
 
@@ -98,29 +123,6 @@ async def _recorded(recording: Recording, *, streamed: bool) -> None:
         assert span.attributes[genai.OUTPUT_TOKENS] == OUTPUT
 
 
-@pytest.mark.shows("recorded")
-async def test_its_traffic_is_recorded(stub: Stub, recording: Recording) -> None:
-    await _recorded(recording, streamed=False)
-
-
-@pytest.mark.shows("recorded", "streamed")
-async def test_its_streams_are_recorded(stub: Stub, recording: Recording) -> None:
-    await _recorded(recording, streamed=True)
-
-
-@pytest.mark.shows("tools equal")
-async def test_our_tools_are_described_in_its_prompt(stub: Stub, served: Served) -> None:
-    (ours,) = served.app.tools("desk")
-    model = dspy.model("stub", stub.url)
-    agent = FRAMEWORK.agent(model, dspy.tools([ours]))
-    assert await FRAMEWORK.ask(agent, desk.QUESTION, streamed=False) == ANSWER
-    body = stub.asked[0].body
-    assert "tools" not in body
-    prompt = body["messages"][0]["content"]
-    assert f"weather, whose description is <desc>{ours.spec.description}</desc>" in prompt
-    assert f"It takes arguments {ours.spec.parameters['properties']}." in prompt
-
-
 def _handed(stub: Stub) -> None:
     """The earlier turns are told in one text."""
     said = stub.asked[0].body["messages"][-1]["content"]
@@ -128,21 +130,54 @@ def _handed(stub: Stub) -> None:
     assert sorted(order, key=said.index) == order
 
 
-@pytest.mark.shows("as ours", "streamed")
-async def test_an_agent_is_an_agent_of_ours(stub: Stub, app_file: Path) -> None:
-    await checks.as_ours(FRAMEWORK, app_file, __name__, stub, asks=3, handed=_handed)
+class TestDspy(Truths):
+    @pytest.mark.shows("recorded")
+    async def test_its_traffic_is_recorded(
+        self, framework: Framework, stub: Stub, recording: Recording
+    ) -> None:
+        await _recorded(recording, streamed=False)
 
+    @pytest.mark.shows("recorded", "streamed")
+    async def test_its_streams_are_recorded(
+        self, framework: Framework, stub: Stub, recording: Recording
+    ) -> None:
+        await _recorded(recording, streamed=True)
 
-@pytest.mark.shows("as ours")
-async def test_an_agent_is_done_once_whenever_its_run_goes_on(stub: Stub, app_file: Path) -> None:
-    await checks.read_back(FRAMEWORK, app_file, __name__)
+    @pytest.mark.shows("tools equal")
+    async def test_our_tools_reach_the_model_as_from_our_agent(
+        self, framework: Framework, stub: Stub, served: Served
+    ) -> None:
+        (ours,) = served.app.tools("desk")
+        agent = framework.agent(dspy.model("stub", stub.url), dspy.tools([ours]))
+        assert await framework.ask(agent, desk.QUESTION, streamed=False) == ANSWER
+        body = stub.asked[0].body
+        assert "tools" not in body
+        prompt = body["messages"][0]["content"]
+        assert f"weather, whose description is <desc>{ours.spec.description}</desc>" in prompt
+        assert f"It takes arguments {ours.spec.parameters['properties']}." in prompt
 
+    @pytest.mark.shows("as ours", "streamed")
+    async def test_its_agent_is_one_of_ours(
+        self, framework: Framework, module: str, stub: Stub, app_file: Path
+    ) -> None:
+        await checks.as_ours(framework, app_file, module, stub, asks=3, handed=_handed)
 
-@pytest.mark.shows("as ours")
-async def test_a_tool_of_theirs_works_in_an_agent_of_ours(stub: Stub, app_file: Path) -> None:
-    await checks.their_tools(FRAMEWORK, app_file, __name__)
+    @pytest.mark.shows("as ours")
+    async def test_who_reads_no_further_ends_its_work(
+        self, framework: Framework, module: str, stub: Stub, app_file: Path
+    ) -> None:
+        with app_file.open("a", encoding="utf-8") as file:
+            file.write(f'  slow: {{kind: dspy, object: "{module}:slow"}}\n')
+        asked = [Message(role="user", content="?")]
+        async with open_app(app_file) as app, aclosing(app.model("slow").run(asked)) as events:
+            async for event in events:
+                if isinstance(event, Called):
+                    break
+        assert ENDED == ["weather"]
+        assert len(stub.asked) == 1
 
-
-@pytest.mark.shows("ours as theirs")
-async def test_what_is_ours_works_in_a_module_of_dspy(stub: Stub, served: Served) -> None:
-    await checks.ours_as_theirs(FRAMEWORK, served, stub, asks=2)
+    @pytest.mark.shows("ours as theirs")
+    async def test_what_is_ours_works_in_its_agent(
+        self, framework: Framework, stub: Stub, served: Served
+    ) -> None:
+        await checks.ours_as_theirs(framework, served, stub, asks=2)

@@ -2,17 +2,41 @@
 
 import asyncio
 import json
+import threading
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from smolagents import OpenAIModel, ToolCallingAgent, tool
 from tests.bridges import checks, desk
-from tests.bridges.conftest import Recording, Served
+from tests.bridges.conftest import Recording
+from tests.bridges.desk import Framework
 from tests.bridges.stub import ANSWER, OUTPUT, PROMPT, Stub
+from tests.bridges.truths import Truths
 
+from kickwheel import open_app
 from kickwheel.agents.bridges import smolagents
-from kickwheel.records import genai
+from kickwheel.agents.events import Called
+from kickwheel.records import Message, genai
+
+
+def _nullable(tools: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What may be left out is nullable, an argument's `anyOf` with null is taken apart, and an
+    answer is a call, too."""
+    parameters = tools[0]["function"]["parameters"]
+    del parameters["additionalProperties"]
+    when, unit = (parameters["properties"][name] for name in ("when", "unit"))
+    about = when["description"]
+    when |= {**when.pop("anyOf")[0], "description": about, "nullable": True}
+    unit["nullable"] = True
+    answer = {"type": "string", "description": "The final answer to the problem"}
+    final = {
+        "name": "final_answer",
+        "description": "Provides a final answer to the given problem.",
+        "parameters": {"type": "object", "properties": {"answer": answer}, "required": ["answer"]},
+    }
+    return [*tools, {"type": "function", "function": final}]
 
 
 class Smolagents:
@@ -20,6 +44,8 @@ class Smolagents:
     packages = ("smolagents",)
     kind = "smolagents"
     bridge = smolagents
+    differs = "optional is `nullable`, `anyOf` only types; `final_answer` is added"
+    known = staticmethod(_nullable)
 
     def model(self, url: str) -> Any:
         return OpenAIModel("stub", api_base=url, api_key="sk-stub")
@@ -36,10 +62,29 @@ class Smolagents:
 
 
 FRAMEWORK = Smolagents()
+GATE = threading.Event()
 
 
 def made() -> Any:
-    return FRAMEWORK.agent(FRAMEWORK.model(desk.stub_url()), [FRAMEWORK.tool()])
+    model = FRAMEWORK.bridge.model("stub", desk.stub_url(), api_key="sk-stub")
+    return FRAMEWORK.agent(model, [FRAMEWORK.tool()])
+
+
+def slow() -> Any:
+    """An agent in whose tool a run stands still until `GATE` opens."""
+
+    def weather(city: str, when: dict | None = None) -> str:
+        """Weather of a city.
+
+        Args:
+            city: Name of the city.
+            when: Time of interest.
+        """
+        GATE.wait(10)
+        return "late"
+
+    model = FRAMEWORK.bridge.model("stub", desk.stub_url(), api_key="sk-stub")
+    return FRAMEWORK.agent(model, [tool(weather)])
 
 
 def offered() -> Any:
@@ -62,39 +107,6 @@ async def _recorded(recording: Recording, *, streamed: bool) -> None:
         assert span.attributes[genai.OUTPUT_TOKENS] == OUTPUT
 
 
-@pytest.mark.shows("recorded")
-async def test_its_traffic_is_recorded(stub: Stub, recording: Recording) -> None:
-    await _recorded(recording, streamed=False)
-
-
-@pytest.mark.shows("recorded", "streamed")
-async def test_its_streams_are_recorded(stub: Stub, recording: Recording) -> None:
-    await _recorded(recording, streamed=True)
-
-
-def _nullable(tools: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What may be left out is nullable, an argument's `anyOf` with null is taken apart, and an
-    answer is a call, too."""
-    parameters = tools[0]["function"]["parameters"]
-    del parameters["additionalProperties"]
-    when, unit = (parameters["properties"][name] for name in ("when", "unit"))
-    about = when["description"]
-    when |= {**when.pop("anyOf")[0], "description": about, "nullable": True}
-    unit["nullable"] = True
-    answer = {"type": "string", "description": "The final answer to the problem"}
-    final = {
-        "name": "final_answer",
-        "description": "Provides a final answer to the given problem.",
-        "parameters": {"type": "object", "properties": {"answer": answer}, "required": ["answer"]},
-    }
-    return [*tools, {"type": "function", "function": final}]
-
-
-@pytest.mark.shows("tools equal")
-async def test_our_tools_reach_the_model_as_from_our_agent(stub: Stub, served: Served) -> None:
-    await checks.tools_equal(FRAMEWORK, stub, served, known=_nullable)
-
-
 def _handed(stub: Stub) -> None:
     """Calls and results of the earlier turns are told as texts, as smolagents tells its own."""
     said = json.dumps(stub.asked[0].body["messages"])
@@ -102,21 +114,38 @@ def _handed(stub: Stub) -> None:
     assert sorted(order, key=said.index) == order
 
 
-@pytest.mark.shows("as ours", "streamed")
-async def test_an_agent_is_an_agent_of_ours(stub: Stub, app_file: Path) -> None:
-    await checks.as_ours(FRAMEWORK, app_file, __name__, stub, streams=False, handed=_handed)
+class TestSmolagents(Truths):
+    @pytest.mark.shows("recorded")
+    async def test_its_traffic_is_recorded(
+        self, framework: Framework, stub: Stub, recording: Recording
+    ) -> None:
+        await _recorded(recording, streamed=False)
 
+    @pytest.mark.shows("recorded", "streamed")
+    async def test_its_streams_are_recorded(
+        self, framework: Framework, stub: Stub, recording: Recording
+    ) -> None:
+        await _recorded(recording, streamed=True)
 
-@pytest.mark.shows("as ours")
-async def test_an_agent_is_done_once_whenever_its_run_goes_on(stub: Stub, app_file: Path) -> None:
-    await checks.read_back(FRAMEWORK, app_file, __name__)
+    @pytest.mark.shows("as ours", "streamed")
+    async def test_its_agent_is_one_of_ours(
+        self, framework: Framework, module: str, stub: Stub, app_file: Path
+    ) -> None:
+        await checks.as_ours(framework, app_file, module, stub, streams=False, handed=_handed)
 
-
-@pytest.mark.shows("as ours")
-async def test_a_tool_of_theirs_works_in_an_agent_of_ours(stub: Stub, app_file: Path) -> None:
-    await checks.their_tools(FRAMEWORK, app_file, __name__)
-
-
-@pytest.mark.shows("ours as theirs")
-async def test_what_is_ours_works_in_an_agent_of_smolagents(stub: Stub, served: Served) -> None:
-    await checks.ours_as_theirs(FRAMEWORK, served, stub)
+    @pytest.mark.shows("as ours")
+    async def test_who_reads_no_further_ends_its_work(
+        self, framework: Framework, module: str, stub: Stub, app_file: Path
+    ) -> None:
+        with app_file.open("a", encoding="utf-8") as file:
+            file.write(f'  slow: {{kind: smolagents, object: "{module}:slow"}}\n')
+        async with open_app(app_file) as app:
+            async with aclosing(app.model("slow").run([Message(role="user", content="?")])) as run:
+                async for event in run:
+                    if isinstance(event, Called):
+                        break
+            GATE.set()
+            for thread in threading.enumerate():
+                if thread.name == "kickwheel-tool":
+                    await asyncio.to_thread(thread.join, 10)
+        assert len(stub.asked) == 1

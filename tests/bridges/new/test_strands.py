@@ -8,8 +8,9 @@ import pytest
 from strands import Agent, tool
 from strands.models.openai import OpenAIModel
 from tests.bridges import checks, desk
-from tests.bridges.conftest import Recording, Served
+from tests.bridges.desk import Framework
 from tests.bridges.stub import Stub
+from tests.bridges.truths import Truths
 
 from kickwheel.agents.bridges import strands
 
@@ -41,47 +42,18 @@ FRAMEWORK = Strands()
 
 
 def made() -> Any:
-    return FRAMEWORK.agent(FRAMEWORK.model(desk.stub_url()), [FRAMEWORK.tool()])
+    model = FRAMEWORK.bridge.model("stub", desk.stub_url(), api_key="sk-stub")
+    return FRAMEWORK.agent(model, [FRAMEWORK.tool()])
 
 
 def offered() -> Any:
     return FRAMEWORK.tool()
 
 
-_handed = partial(checks.handed_over, system="user")
-"""Strands' messages know no system."""
-
-
-@pytest.mark.shows("recorded")
-async def test_its_traffic_is_recorded(stub: Stub, recording: Recording) -> None:
-    await checks.recorded(FRAMEWORK, recording, streamed=False)
-
-
-@pytest.mark.shows("recorded", "streamed")
-async def test_its_streams_are_recorded(stub: Stub, recording: Recording) -> None:
-    await checks.recorded(FRAMEWORK, recording, streamed=True)
-
-
-@pytest.mark.shows("tools equal")
-async def test_our_tools_reach_the_model_as_from_our_agent(stub: Stub, served: Served) -> None:
-    await checks.tools_equal(FRAMEWORK, stub, served)
-
-
-@pytest.mark.shows("as ours", "streamed")
-async def test_an_agent_is_an_agent_of_ours(stub: Stub, app_file: Path) -> None:
-    await checks.as_ours(FRAMEWORK, app_file, __name__, stub, handed=_handed)
-
-
-@pytest.mark.shows("as ours")
-async def test_an_agent_is_done_once_whenever_its_run_goes_on(stub: Stub, app_file: Path) -> None:
-    await checks.read_back(FRAMEWORK, app_file, __name__)
-
-
-@pytest.mark.shows("as ours")
-async def test_a_tool_of_theirs_works_in_an_agent_of_ours(stub: Stub, app_file: Path) -> None:
-    await checks.their_tools(FRAMEWORK, app_file, __name__)
-
-
-@pytest.mark.shows("ours as theirs")
-async def test_what_is_ours_works_in_an_agent_of_strands(stub: Stub, served: Served) -> None:
-    await checks.ours_as_theirs(FRAMEWORK, served, stub)
+class TestStrands(Truths):
+    @pytest.mark.shows("as ours", "streamed")
+    async def test_its_agent_is_one_of_ours(
+        self, framework: Framework, module: str, stub: Stub, app_file: Path
+    ) -> None:
+        handed = partial(checks.handed_over, system="user")
+        await checks.as_ours(framework, app_file, module, stub, handed=handed)

@@ -9,10 +9,18 @@ from semantic_kernel.agents import ChatCompletionAgent
 from semantic_kernel.connectors.ai.open_ai import OpenAIChatCompletion
 from semantic_kernel.functions import KernelFunctionFromMethod, KernelPlugin, kernel_function
 from tests.bridges import checks, desk
-from tests.bridges.conftest import Recording, Served
+from tests.bridges.desk import Framework
 from tests.bridges.stub import Stub
+from tests.bridges.truths import Truths
 
 from kickwheel.agents.bridges import semantic_kernel
+
+
+def _in_plugin(tools: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    for tool in tools:
+        tool["function"]["name"] = f"kickwheel-{tool['function']['name']}"
+        del tool["function"]["parameters"]["additionalProperties"]
+    return tools
 
 
 class SemanticKernel:
@@ -20,6 +28,8 @@ class SemanticKernel:
     packages = ("semantic-kernel",)
     kind = "semantic_kernel"
     bridge = semantic_kernel
+    differs = "names as `kickwheel-name`; no `additionalProperties`"
+    known = staticmethod(_in_plugin)
 
     def model(self, url: str) -> Any:
         client = AsyncOpenAI(base_url=url, api_key="sk-stub")
@@ -42,7 +52,8 @@ FRAMEWORK = SemanticKernel()
 
 
 def made() -> Any:
-    return FRAMEWORK.agent(FRAMEWORK.model(desk.stub_url()), [FRAMEWORK.tool()])
+    model = FRAMEWORK.bridge.model("stub", desk.stub_url(), api_key="sk-stub")
+    return FRAMEWORK.agent(model, [FRAMEWORK.tool()])
 
 
 @kernel_function(name="weather", description="Weather of a city.")
@@ -54,45 +65,9 @@ def offered() -> Any:
     return [offered_weather]
 
 
-def _in_plugin(tools: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    for tool in tools:
-        tool["function"]["name"] = f"kickwheel-{tool['function']['name']}"
-        del tool["function"]["parameters"]["additionalProperties"]
-    return tools
-
-
-@pytest.mark.shows("recorded")
-async def test_its_traffic_is_recorded(stub: Stub, recording: Recording) -> None:
-    await checks.recorded(FRAMEWORK, recording, streamed=False)
-
-
-@pytest.mark.shows("recorded", "streamed")
-async def test_its_streams_are_recorded(stub: Stub, recording: Recording) -> None:
-    await checks.recorded(FRAMEWORK, recording, streamed=True)
-
-
-@pytest.mark.shows("tools equal")
-async def test_our_tools_reach_the_model_as_from_our_agent(stub: Stub, served: Served) -> None:
-    await checks.tools_equal(FRAMEWORK, stub, served, known=_in_plugin)
-
-
-@pytest.mark.shows("as ours", "streamed")
-async def test_an_agent_is_an_agent_of_ours(stub: Stub, app_file: Path) -> None:
-    await checks.as_ours(FRAMEWORK, app_file, __name__, stub, tool="desk-weather")
-
-
-@pytest.mark.shows("as ours")
-async def test_an_agent_is_done_once_whenever_its_run_goes_on(stub: Stub, app_file: Path) -> None:
-    await checks.read_back(FRAMEWORK, app_file, __name__)
-
-
-@pytest.mark.shows("as ours")
-async def test_a_tool_of_theirs_works_in_an_agent_of_ours(stub: Stub, app_file: Path) -> None:
-    await checks.their_tools(FRAMEWORK, app_file, __name__)
-
-
-@pytest.mark.shows("ours as theirs")
-async def test_what_is_ours_works_in_an_agent_of_semantic_kernel(
-    stub: Stub, served: Served
-) -> None:
-    await checks.ours_as_theirs(FRAMEWORK, served, stub)
+class TestSemanticKernel(Truths):
+    @pytest.mark.shows("as ours", "streamed")
+    async def test_its_agent_is_one_of_ours(
+        self, framework: Framework, module: str, stub: Stub, app_file: Path
+    ) -> None:
+        await checks.as_ours(framework, app_file, module, stub, tool="desk-weather")
