@@ -1,9 +1,13 @@
 """A framework of these tests' own, and a bridge to it."""
 
 import asyncio
+import os
+import signal
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from kickwheel.agents.bridges.bridge import TheirAgent, TheirTools
@@ -21,7 +25,8 @@ class Bot:
     """An agent that says what it is told to say, and may remember."""
 
     tells: list[Any] = field(default_factory=list)
-    """What it tells, in order; an exception is raised, a number of seconds waited for."""
+    """What it tells, in order; an exception is raised, a function called, a number of seconds
+    waited for."""
     asked: list[list[Message]] = field(default_factory=list)
     working: int = 0
     most: int = 0
@@ -55,7 +60,9 @@ class BotAgent(TheirAgent):
             for told in theirs.tells:
                 if isinstance(told, Exception):
                     raise told
-                if isinstance(told, float):
+                if callable(told):
+                    told()
+                elif isinstance(told, float):
                     await asyncio.sleep(told)
                 else:
                     yield told
@@ -109,6 +116,20 @@ async def closing() -> AsyncGenerator[Bot]:
 def fresh() -> Bot:
     OPENED.append("fresh")
     return Bot([*BOOKS[:1], 0.01, *BOOKS[1:]])
+
+
+def deadly() -> Bot:
+    """The first time, the program ends right after it has booked."""
+
+    def booked() -> None:
+        with Path("booked").open("a") as file:
+            file.write("room 12\n")
+        if not Path("died").exists():
+            Path("died").touch()
+            time.sleep(0.3)  # Until what was begun is written.
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return Bot([*BOOKS[:3], booked, *BOOKS[3:]])
 
 
 def with_parameters(url: str) -> Bot:

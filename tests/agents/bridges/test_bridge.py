@@ -2,6 +2,10 @@
 
 import asyncio
 import copy
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
@@ -11,6 +15,7 @@ from typing import cast
 import pytest
 from tests.agents.bridges import made_up
 
+import kickwheel
 from kickwheel import App, open_app
 from kickwheel.agents import Called, Event, Finished, Returned, Text
 from kickwheel.agents.bridges import bridge
@@ -210,6 +215,41 @@ async def test_a_framework_that_is_not_installed_is_told_with_its_remedy(tmp_pat
     with pytest.raises(MissingPackage, match=says):
         async with opened(tmp_path, "needy_desk:agent"):
             pass
+
+
+@pytest.mark.parametrize(
+    ("effects", "words", "answer", "booked"),
+    [
+        ("once", "done: Room 12 was booked.", "Room 12 was booked.", 1),
+        ("once", "again", "Room 12 is yours.", 2),
+        ("repeatable", "", "Room 12 is yours.", 2),
+    ],
+)
+def test_a_run_that_died_in_their_work_asks_a_person_or_does_it_again(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    effects: str,
+    words: str,
+    answer: str,
+    booked: int,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "app.yml").write_text(
+        f'agents: {{desk: {{kind: "{HOME}:BotAgent", object: "{HOME}:deadly", '
+        f"effects: {effects}}}}}\n"
+    )
+    ours = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    command = [sys.executable, "-m", "kickwheel", "run", str(tmp_path), "Book me a room."]
+    died = subprocess.run(command, env=ours, capture_output=True, check=False)
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    (left,) = kickwheel.runs(tmp_path)
+    standing = kickwheel.resume(tmp_path, left.id)
+    if words:
+        assert standing.state == "waiting"
+        assert "The program ended in the call" in standing.questions[0].text
+        standing = kickwheel.answer(tmp_path, left.id, words)
+    assert (standing.state, standing.answer) == ("done", answer)
+    assert len((tmp_path / "booked").read_text().splitlines()) == booked
 
 
 async def test_their_tools_are_called_within_our_limits(tmp_path: Path) -> None:
