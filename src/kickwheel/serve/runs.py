@@ -64,7 +64,7 @@ def run_routes(store: Store, keeper: Keeper) -> list[Route]:
 
     async def all_of_them(request: Request) -> JSONResponse:
         asked = request.query_params.get("limit", "20")
-        if not asked.isdigit() or not 0 < int(asked) <= MOST:
+        if not (asked.isascii() and asked.isdecimal()) or not 0 < int(asked) <= MOST:
             raise Refused(400, f"limit must be 1 to {MOST}", param="limit")
         data = await run_in_threadpool(listed, int(asked), request.state.caller)
         return JSONResponse({"object": "list", "data": data})
