@@ -7,6 +7,7 @@
 Of a large trace only the spans of the level are read. Traces come in by `serve.otlp`.
 """
 
+import re
 import time
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
@@ -30,6 +31,7 @@ T = TypeVar("T")
 MOST = 1000
 """Spans that one page of a level has at most."""
 ANSWER_ID = "chatcmpl-"
+_BEFORE = re.compile(r"chatcmpl-|cmpl-|resp_")
 """What an answer's id has before the id of its trace."""
 
 
@@ -61,7 +63,7 @@ def trace_routes(traces: Traces, recorder: Recorder) -> list[Route]:
 
     async def feedback(request: Request) -> JSONResponse:
         said = _read(await request.body())
-        identity = request.path_params["identity"].removeprefix(ANSWER_ID)
+        identity = _trace_of(request.path_params["identity"])
         trace = await run_in_threadpool(say, identity, said)
         return JSONResponse({"object": "trace.feedback", "trace": trace, "verdict": said.verdict})
 
@@ -83,7 +85,7 @@ def trace_routes(traces: Traces, recorder: Recorder) -> list[Route]:
             # Traces do not say whose they are, and a short beginning of an id finds any.
             raise Refused(403, "Traces of all tenants stand together: ask with a key of none.")
         asked = request.query_params
-        identity = request.path_params["identity"].removeprefix(ANSWER_ID)
+        identity = _trace_of(request.path_params["identity"])
         limit = _limit(asked.get("limit", "100"))
         found = await run_in_threadpool(
             level, identity, asked.get("parent"), limit, asked.get("after")
@@ -109,6 +111,12 @@ def _found(look_up: Callable[[str], T], recorder: Recorder, identity: str) -> T:
         # The trace of an answer that has just come may still wait to be written.
         recorder.flush()
         return look_up(identity)
+
+
+def _trace_of(identity: str) -> str:
+    """The trace's own id, of an answer of any protocol."""
+    named = _BEFORE.match(identity)
+    return identity if named is None else identity[named.end() :]
 
 
 def _read(body: bytes) -> Feedback:

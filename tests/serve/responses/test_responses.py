@@ -293,3 +293,10 @@ def test_what_is_not_understood_is_refused_with_what_is(
     assert caught.value.param.startswith(param)
     with pytest.raises(openai.NotFoundError, match="echo"):
         served.client().responses.create(model="ecko", input="x")
+
+
+def test_feedback_finds_an_answer_by_its_own_id(served: Served) -> None:
+    client = served.client()
+    made = client.responses.create(model="echo", input="hi")
+    client.post(f"/traces/{made.id}/feedback", body={"verdict": "bad"}, cast_to=object)
+    assert served.traces.get(made.id.removeprefix("resp_")).feedback[0].verdict == "bad"
