@@ -4,6 +4,12 @@ server     one ASGI app, its limits and its ids, and the process around it
 serving    the same inside a program of one's own
 openai     /v1/chat/completions and /v1/models
 request    a chat request, read and checked
+responses  /v1/responses, and those that are kept
+completions  /v1/completions, the older protocol
+embeddings /v1/embeddings
+answering  a question of a client to what answers, whatever the protocol
+outgoing   an answer on its way to the client, whole or in events
+contract   /openapi.json: what all routes take and give
 files      /v1/files
 jobs       /v1/fine_tuning/jobs: asked for, looked at, stopped
 customization  /v1/customization/jobs, the same jobs as NeMo asks for them
@@ -19,6 +25,7 @@ contracts  /v1/metadata and /v1/version, as a NIM answers them
 metrics    /v1/metrics, for Prometheus
 house      what the front door needs to know of the app behind it
 opened     that, for an app that is open
+peft       adapters that others lay into the folder of NIM_PEFT_SOURCE
 tuning     what a job does: the tuning of `kickwheel tune`
 errors     errors as OpenAI's clients read them
 

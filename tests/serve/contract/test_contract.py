@@ -17,6 +17,7 @@ from tests.serve.contract.conftest import Whole
 load_all_checks()
 # A body that its schema allows may still ask for what is not there, or not together.
 EXCLUDED = CHECKS.get_by_names(["positive_data_acceptance"])
+ENDLESS = [("GET", "/mcp")]
 NAMES = ["echo", "helper", "words", "nobody"]
 
 
@@ -60,8 +61,8 @@ def asks_something(operation: Any) -> bool:
 def test_what_comes_back_is_as_described(
     schema: Any, known: list[str], method: str, path: str, mode: GenerationMode
 ) -> None:
-    if path not in schema.raw_schema["paths"]:
-        return  # A door of a package that is not installed.
+    if path not in schema.raw_schema["paths"] or (method, path) in ENDLESS:
+        return  # A door of a package that is not installed; a stream that has no end.
     operation = schema[path][method]
     good = mode is GenerationMode.POSITIVE
     if not good and not asks_something(operation):

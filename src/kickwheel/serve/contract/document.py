@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -30,10 +31,11 @@ def contract_route(
         keyed: whether a key is wanted.
     """
     there = [*hot, ("GET", PATH), *_served(routes)]
-    made = document(there, keyed=keyed)
+    # Most servers are never asked for it.
+    made = cache(lambda: document(there, keyed=keyed))
 
     async def told(request: Request) -> JSONResponse:
-        return JSONResponse(made)
+        return JSONResponse(made())
 
     return Route(PATH, told, methods=["GET"])
 

@@ -166,6 +166,14 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         does="Answer a run that asks", takes=AnswerBody, gives=shapes.RUN
     ),
     ("POST", "/v1/runs/{identity}/cancel"): Operation(does="End a run", gives=shapes.RUN),
+    ("GET", "/mcp"): Operation(does="What an MCP server says of itself", streams=True, refuses={}),
+    ("POST", "/mcp"): Operation(
+        does="Agents, tools and documents by MCP",
+        takes={"type": "object"},
+        streams=True,
+        refuses={},
+    ),
+    ("DELETE", "/mcp"): Operation(does="End an MCP session", refuses={}),
     ("GET", "/.well-known/agent-card.json"): Operation(does="The agent's A2A card", refuses={}),
     ("GET", "/a2a/{rest}"): Operation(does="An agent, by A2A's REST binding", refuses={}),
     ("POST", "/a2a/{rest}"): Operation(
