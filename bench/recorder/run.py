@@ -9,7 +9,7 @@ whole and streamed, with so many sessions at once; each request has a conversati
 `--rate 0` it does not think, and what is measured is a machine at its limit, where most of the
 latency is waiting for the processor.
 
-Printed are the median latency (of a stream also to its first byte), and the CPU time that the
+Printed are the latency (of a stream also to its first byte), and the CPU time that the
 proxy's process took for a request, the recorder's thread and its store among it.
 """
 
@@ -161,6 +161,8 @@ def told(sessions: int, taken: dict[str, Taken], stream: bool) -> None:
     """Prints the comparison."""
     bare, ours = taken["bare"], taken["ours"]
     line = f"  {sessions:4} at once: p50 {_both(bare.latency, ours.latency, 2)}"
+    last = [statistics.quantiles(one.latency, n=100)[98] for one in (bare, ours)]
+    line += f", p99 {last[0]:.1f} → {last[1]:.1f} ms"
     if stream:
         line += f", first byte {_both(bare.first, ours.first, 2)}"
     more = [one - other for one, other in zip(ours.cpu, bare.cpu, strict=True)]

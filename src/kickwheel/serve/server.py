@@ -241,7 +241,6 @@ async def serve(
         log_level="warning",
         access_log=False,
         server_header=False,
-        proxy_headers=False,
         lifespan="on",
         timeout_graceful_shutdown=max(1, round(grace_s)),
     )
