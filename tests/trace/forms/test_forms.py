@@ -350,3 +350,43 @@ def test_spans_that_opentelemetrys_sdk_writes_are_read(tmp_path: Path, traces: T
     assert trace.spans[2].error == "overloaded"
     ids = {format(span.context.trace_id, "032x") for span in kept.get_finished_spans()}
     assert ids == {trace.id}
+
+
+def test_records_that_nats_exporter_writes_are_the_blueprints(
+    tmp_path: Path, traces: Traces
+) -> None:
+    call = {"type": "function", "function": {"name": "find", "arguments": {"city": "Napa"}}}
+    record = {
+        "contract_version": "1.1",
+        "request": {
+            "messages": [
+                {"role": "human", "content": "Find jazz"},
+                {"role": "ai", "content": None, "tool_calls": [call]},
+                {"role": "tool", "content": "none", "tool_call_id": "call_0"},
+            ],
+            "model": "m",
+            "tools": None,
+        },
+        "response": {
+            "choices": [
+                {
+                    "message": {"role": None, "content": "", "tool_calls": [call]},
+                    "finish_reason": "tool_calls",
+                    "index": 0,
+                }
+            ],
+            "usage": None,
+        },
+        "client_id": "shop",
+        "workload_id": "desk",
+        "timestamp": 1760000000,
+        "error_details": None,
+    }
+    failed = {**record, "response": {"choices": None}, "error_details": "timed out"}
+    file = tmp_path / "records.jsonl"
+    file.write_text(json.dumps({"_source": record}) + "\n" + json.dumps(failed) + "\n")
+    assert chatlog.import_(file, traces).broken == ()
+    first, second = traces.all("desk")
+    assert [said.role for said in first.spans[0].input] == ["user", "assistant", "tool"]
+    assert first.spans[0].output[0].tool_calls[0].arguments == '{"city": "Napa"}'
+    assert second.spans[0].error == "timed out"

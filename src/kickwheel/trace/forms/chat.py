@@ -14,10 +14,12 @@ and beside them, in any form, what is known of the answer:
 
 Source: NVIDIA-AI-Blueprints/data-flywheel, `src/lib/integration/es_client.py` (the index's
 mapping), `record_exporter.py` (what is read of `hits.hits[]._source`) and `src/scripts/
-load_test_data.py` (files without `workload_id` are of the fine-tuning form).
+load_test_data.py` (files without `workload_id` are of the fine-tuning form);
+`nvidia-nat-data-flywheel` 1.9.0, `schema/sink/elasticsearch/dfw_es_record.py` (NAT's records).
 """
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,6 +30,8 @@ from kickwheel.trace import jsonl
 from kickwheel.trace.forms import form
 from kickwheel.trace.forms.form import Piece, located, mapping, sequence, short, sort, time_ns
 from kickwheel.trace.forms.rows import Row
+
+_ROLES = {"human": "user", "ai": "assistant"}
 
 
 class Chat:
@@ -47,7 +51,8 @@ class Chat:
         """The chat, as a trace of one span."""
         identity = hashlib.sha256(row.raw.strip()).hexdigest()
         source = entry.get("_source")
-        return [_piece(source if isinstance(source, Mapping) else entry, identity)]
+        entry = source if isinstance(source, Mapping) else entry
+        return [_piece(_record(entry) if "workload_id" in entry else entry, identity)]
 
 
 def read(line: bytes, *, workload: str, source: str) -> Trace:
@@ -70,6 +75,48 @@ def read(line: bytes, *, workload: str, source: str) -> Trace:
         spans=piece.spans,
         feedback=piece.feedback,
     )
+
+
+def _record(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A record of the blueprint in OpenAI's words: NAT's exporter writes LangChain's names of
+    roles, arguments as objects, and what went wrong beside the response."""
+    plain = dict(entry)
+    request, response = entry.get("request"), entry.get("response")
+    if isinstance(request, Mapping) and isinstance(request.get("messages"), list):
+        plain["request"] = {**request, "messages": [_message(one) for one in request["messages"]]}
+    if isinstance(response, Mapping):
+        choices = response.get("choices")
+        if isinstance(choices, list):
+            said = [
+                {**one, "message": _message(one["message"])}
+                if isinstance(one, Mapping) and "message" in one
+                else one
+                for one in choices
+            ]
+            plain["response"] = {**response, "choices": said}
+        elif entry.get("error_details"):
+            plain["response"] = {**response, "error": entry["error_details"]}
+    return plain
+
+
+def _message(entry: Any) -> Any:
+    if not isinstance(entry, Mapping):
+        return entry
+    plain = {**entry, "role": _ROLES.get(str(entry.get("role")), entry.get("role"))}
+    if plain["role"] is None:
+        del plain["role"]
+    calls = entry.get("tool_calls")
+    if isinstance(calls, list):
+        plain["tool_calls"] = [_call(one) for one in calls]
+    return plain
+
+
+def _call(entry: Any) -> Any:
+    function = entry.get("function") if isinstance(entry, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(function.get("arguments"), Mapping):
+        return entry
+    arguments = json.dumps(function["arguments"], ensure_ascii=False)
+    return {**entry, "function": {**function, "arguments": arguments}}
 
 
 def _piece(entry: Mapping[str, Any], identity: str) -> Piece:
@@ -133,7 +180,8 @@ def _exchange(
                 raise ValueError("response.choices[0] has no message")
             answer = message_from_openai({"role": "assistant", **mapping(message, "message")})
         elif response.get("error") is not None:
-            error = short(response["error"])
+            said = response["error"]
+            error = said if isinstance(said, str) else short(said)
         else:
             raise ValueError("the response has neither choices nor an error")
     if not messages:
