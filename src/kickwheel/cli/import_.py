@@ -22,7 +22,7 @@ def command(
     traffic: Path, app: Path, workload: str | None, form: str | None, as_json: bool
 ) -> None:
     """Land TRAFFIC as traces: OpenAI chats, the fine-tuning form, Data Flywheel records, exports
-    of TensorZero, Langfuse and Phoenix, OpenTelemetry spans (OpenInference, GenAI), ATIF trajectories.
+    of TensorZero, Langfuse and Phoenix, OpenTelemetry spans, ATIF trajectories.
 
     JSON Lines, JSON or CSV; the form is told from the first entries. Broken entries are named and
     kept aside; above 10 % of them nothing lands. The same file again adds nothing.

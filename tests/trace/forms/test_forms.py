@@ -47,6 +47,7 @@ EVERY = [
     ("flywheel-elasticsearch.jsonl", "chat", 2, 2),
     ("flywheel-search.json", "chat", 2, 2),
     ("langfuse-all.jsonl", "langfuse", 9, 2),
+    ("langfuse-download.json", "langfuse", 2, 1),
     ("langfuse-observations.csv", "langfuse", 5, 2),
     ("langfuse-observations.jsonl", "langfuse", 5, 2),
     ("langfuse-traces.json", "langfuse", 1, 1),
@@ -125,6 +126,12 @@ def test_scores_that_come_later_are_said_of_the_traces_that_the_store_has(traces
     assert (helpful.verdict, helpful.note) == ("good", "helpful: quick")
     assert corrected.verdict == "bad"
     assert corrected.answer == Message(role="assistant", content="There is one tonight, at nine.")
+
+
+def test_a_downloaded_trace_brings_its_correction(traces: Traces) -> None:
+    landed("langfuse-download.json", traces)
+    (trace,) = traces.all("concierge")
+    assert trace.feedback[0].answer == Message(role="assistant", content="At nine.")
 
 
 def test_what_is_no_verdict_is_kept_beside_the_trace_not_turned_into_one(traces: Traces) -> None:

@@ -1,5 +1,5 @@
-"""Langfuse's exports: to blob storage (JSONL, JSON, CSV; snake_case), from its pages and its API
-(camelCase), in one file or several:
+"""Langfuse's exports: to blob storage (JSONL, JSON, CSV; snake_case), from its pages, a trace's
+download and its API (camelCase), in one file or several:
 
     observations   the spans; a trace's stand together by its id
     traces         what a trace was called, asked and answered
@@ -8,9 +8,12 @@
 
 Scores may also come later, by themselves.
 
-Source: Langfuse's documentation, «Blob Storage Export Field Reference» (fields, types), «Export
-from UI»; the types of its SDK, `langfuse` 5.0.4, `api/commons/types/observation_v2.py`,
-`base_score.py`, `correction_score.py`.
+The tables of its pages have scores as columns, averaged by name: those are no scores, and are left
+out.
+
+Source: Langfuse's documentation, «Blob Storage Export Field Reference» (fields, types); its code,
+`web/src/features/traces/server/buildTraceExport.ts` (download) and `worker/src/features/
+database-read-stream/observation-stream.ts` (tables); the types of its SDK, `langfuse` 5.0.4.
 """
 
 import re

@@ -6,7 +6,7 @@
     CSV            a row under its header, all values texts
 
 An object that only wraps others, as the answers of APIs do (`{"data": […]}`, Elasticsearch's
-`{"hits": {"hits": […]}}`), gives those others.
+`{"hits": {"hits": […]}}`, Langfuse's `{"observations": […], "scores": […]}`), gives those others.
 """
 
 import codecs
@@ -286,6 +286,10 @@ def _inner(value: Any) -> list[Any] | None:
     if isinstance(hits, Mapping) and isinstance(hits.get("hits"), list):
         return list(hits["hits"])
     data = value.get("data")
+    if value.keys() == {"observations", "scores"} and all(
+        isinstance(v, list) for v in value.values()
+    ):
+        return [*value["observations"], *value["scores"]]
     if isinstance(data, list) and not value.keys() - {"data", "meta", "next_cursor", "object"}:
         return data
     return None
