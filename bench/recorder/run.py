@@ -1,6 +1,6 @@
 """What the recorder costs beside a bare aiohttp proxy.
 
-    python bench/recorder/run.py [--sessions 1 16 64 256] [--requests 600] [--rounds 4] [--rate 200]
+    python bench/recorder/run.py [--sessions 1 16 64 256] [--rounds 12] [--rate 200]
 
 Three processes: an upstream that costs little, `kickwheel serve --record`, and a proxy of a few
 lines of aiohttp, each with uvloop. The same client asks one and the other in turns, round by round,
@@ -10,7 +10,8 @@ whole and streamed, with so many sessions at once; each request has a conversati
 latency is waiting for the processor.
 
 Printed are the latency (of a stream also to its first byte), and the CPU time that the
-proxy's process took for a request, the recorder's thread and its store among it.
+proxy's process took for a request, the recorder's thread and its store among it: medians over
+rounds, and in brackets the quartiles of their differences.
 """
 
 import argparse
@@ -42,8 +43,9 @@ NUMBER = "#00000"
 class Taken:
     """What the requests of one proxy took, in milliseconds."""
 
-    latency: list[float] = field(default_factory=list)
-    first: list[float] = field(default_factory=list)
+    latency: list[list[float]] = field(default_factory=list)
+    """Each request's, a list a round; so too the next."""
+    first: list[list[float]] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
     """A request's share, a figure a round."""
 
@@ -89,14 +91,16 @@ async def ask(
             await got.content.readany()
         assert got.status == 200
     ended = time.perf_counter()
-    taken.latency.append((ended - started) * 1e3)
-    taken.first.append((first - started) * 1e3)
+    taken.latency[-1].append((ended - started) * 1e3)
+    taken.first[-1].append((first - started) * 1e3)
 
 
 async def round_of(
     url: str, pid: int, data: bytes, sessions: int, requests: int, rate: float, taken: Taken
 ) -> None:
     """So many requests, from so many sessions at once."""
+    taken.latency.append([])
+    taken.first.append([])
     left = iter(range(requests))
     think_ms = 1e3 * sessions / rate if rate else 0.0
     connector = aiohttp.TCPConnector(limit=0)
@@ -149,7 +153,7 @@ async def measure(asked: argparse.Namespace, folder: str) -> None:
                     await round_of(url, pid, data, sessions, max(50, sessions), 0, Taken())
                 for number in range(asked.rounds):
                     order = list(served) if number % 2 else list(reversed(served))
-                    count = max(asked.requests, 4 * sessions)
+                    count = max(asked.requests, 2 * sessions)
                     for name in order:
                         await round_of(
                             *served[name], data, sessions, count, asked.rate, taken[name]
@@ -158,29 +162,33 @@ async def measure(asked: argparse.Namespace, folder: str) -> None:
 
 
 def told(sessions: int, taken: dict[str, Taken], stream: bool) -> None:
-    """Prints the comparison."""
+    """Prints the comparison, each round of one with the round of the other beside it."""
     bare, ours = taken["bare"], taken["ours"]
-    line = f"  {sessions:4} at once: p50 {_both(bare.latency, ours.latency, 2)}"
-    last = [statistics.quantiles(one.latency, n=100)[98] for one in (bare, ours)]
-    line += f", p99 {last[0]:.1f} → {last[1]:.1f} ms"
+    line = f"  {sessions:4} at once: p50 {_medians(bare.latency, ours.latency)}"
     if stream:
-        line += f", first byte {_both(bare.first, ours.first, 2)}"
-    more = [one - other for one, other in zip(ours.cpu, bare.cpu, strict=True)]
-    line += f", CPU {_both(bare.cpu, ours.cpu, 3)}, by round {min(more):+.3f} to {max(more):+.3f}"
-    print(f"{line}; n = {len(ours.latency)} each", flush=True)
+        line += f", first byte {_medians(bare.first, ours.first)}"
+    line += f", CPU {_paired(bare.cpu, ours.cpu, 3)}"
+    print(f"{line}; n = {sum(map(len, ours.latency))} each", flush=True)
 
 
-def _both(bare: list[float], ours: list[float], digits: int) -> str:
+def _medians(bare: list[list[float]], ours: list[list[float]]) -> str:
+    return _paired([*map(statistics.median, bare)], [*map(statistics.median, ours)], 2)
+
+
+def _paired(bare: list[float], ours: list[float], digits: int) -> str:
+    """Medians of the rounds; of their differences the median and the quartiles."""
+    more = [one - other for one, other in zip(ours, bare, strict=True)]
+    low, middle, high = (f"{one:+.{digits}f}" for one in statistics.quantiles(more, n=4))
     one, other = statistics.median(bare), statistics.median(ours)
-    return f"{one:.{digits}f} → {other:.{digits}f} ms ({other - one:+.{digits}f})"
+    return f"{one:.{digits}f} → {other:.{digits}f} ms ({middle} [{low}, {high}])"
 
 
 def main() -> None:
     """Measures, and says on what."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sessions", type=int, nargs="+", default=[1, 16, 64, 256])
-    parser.add_argument("--requests", type=int, default=600, help="a round")
-    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--requests", type=int, default=150, help="a round")
+    parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--rate", type=float, default=200)
     asked = parser.parse_args()
     names = ", ".join(f"{p} {version(p)}" for p in ("kickwheel", "aiohttp", "uvicorn", "uvloop"))
