@@ -1,5 +1,6 @@
 """LangChain's agents and LangGraph's graphs."""
 
+import operator
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
@@ -13,7 +14,7 @@ from langgraph.graph import START, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.types import interrupt
 from tests.bridges import checks, desk
-from tests.bridges.stub import ANSWER, PROMPT, Stub
+from tests.bridges.stub import ANSWER, OUTPUT, PROMPT, Stub
 from tests.bridges.truths import Truths
 
 from kickwheel.agents import Called, Finished, Returned, Text
@@ -67,6 +68,24 @@ def nested() -> Any:
     return graph.compile(checkpointer=InMemorySaver())
 
 
+class Plain(TypedDict):
+    messages: Annotated[list[Any], operator.add]
+
+
+def plain() -> Any:
+    """A graph whose messages have no ids, since it adds them up by itself."""
+
+    async def ask(state: Plain) -> Any:
+        return {"messages": [await made_model().ainvoke(state["messages"])]}
+
+    graph = StateGraph(Plain)
+    graph.add_node("ask", ask)
+    graph.add_node("again", ask)
+    graph.add_edge(START, "ask")
+    graph.add_edge("ask", "again")
+    return graph.compile()
+
+
 def asking() -> Any:
     """A graph that waits for a person."""
 
@@ -79,9 +98,12 @@ def asking() -> Any:
     return graph.compile(checkpointer=InMemorySaver())
 
 
+def made_model() -> Any:
+    return FRAMEWORK.bridge.model("stub", desk.stub_url(), api_key="sk-stub")
+
+
 def made() -> Any:
-    model = FRAMEWORK.bridge.model("stub", desk.stub_url(), api_key="sk-stub")
-    return FRAMEWORK.agent(model, [FRAMEWORK.tool()])
+    return FRAMEWORK.agent(made_model(), [FRAMEWORK.tool()])
 
 
 def offered() -> Any:
@@ -104,6 +126,13 @@ async def test_graphs_in_a_graph_are_told_and_its_last_message_is_the_answer(
     assert told == [Called, Returned]
     said = "".join(event.text for event in events if isinstance(event, Text))
     assert said.endswith(f"{ANSWER} Yours, desk.")
+
+
+async def test_each_model_call_of_a_plain_graph_is_counted(stub: Stub, app_file: Path) -> None:
+    finished = (await checks.ran("langgraph", f"{__name__}:plain", app_file, *desk.EARLIER))[-1]
+    assert isinstance(finished, Finished)
+    assert (finished.answer.content, finished.steps) == (ANSWER, 2)
+    assert finished.usage.output_tokens == 2 * OUTPUT
 
 
 async def test_a_graph_that_waits_for_a_person_says_so(stub: Stub, app_file: Path) -> None:

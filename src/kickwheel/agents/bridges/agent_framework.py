@@ -13,6 +13,7 @@ from kickwheel.core.errors import ModelError
 from kickwheel.records import Message
 
 INSTALL = "agent-framework-core agent-framework-openai"
+_WAITS = "the agent waits for a person, who cannot be asked here"
 
 
 def tools(offered: Iterable[Offered]) -> list[Any]:
@@ -50,7 +51,7 @@ class AgentFrameworkAgent(TheirAgent):
             updates.append(update)
             for content in update.contents:
                 if content.type == "function_approval_request":
-                    raise ModelError("the agent waits for a person, who cannot be asked here")
+                    raise ModelError(_WAITS, again=False)
                 if content.type == "text" and content.merge_mode != "replace":
                     yield Text(content.text)
                 if content.type == "usage":
@@ -73,7 +74,8 @@ class AgentFrameworkAgent(TheirAgent):
                 if content.type == "function_result":
                     failed = content.exception is not None
                     yield returned(content.call_id, content.result, failed=failed)
-        yield answered((await stream.get_final_response()).text)
+        answer = await stream.get_final_response()
+        yield answered(answer.messages[-1].text if answer.messages else "")
 
 
 class AgentFrameworkTools(TheirTools):

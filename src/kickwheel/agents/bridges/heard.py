@@ -117,7 +117,7 @@ class Heard:
         """The end of their run; an answer that was not said yet is said now."""
         words = "".join(self._words)
         answer = self._answer or Message(role="assistant", content=words)
-        if answer.content and not words.endswith(answer.content):
+        if answer.content and not words.rstrip().endswith(answer.content.strip()):
             # What was said may be an agent's inside theirs: the answer is a paragraph of its own.
             self._run.say(f"\n\n{answer.content}" if words else answer.content)
         return Finished(
@@ -146,7 +146,7 @@ class Heard:
         self,
         call: ToolCall,
         began: int,
-        returned: Returned | None,
+        result: Returned | None,
         error: BaseException | None = None,
     ) -> None:
         with span("tool", call.name) as noted:
@@ -155,10 +155,10 @@ class Heard:
             noted.attributes[genai.TOOL_NAME] = call.name
             noted.attributes[genai.TOOL_CALL_ID] = call.id
             noted.input = (Message(role="assistant", tool_calls=(call,)),)
-            if returned is not None:
-                noted.output = (Message(role="tool", content=returned.text, tool_call_id=call.id),)
-                if returned.state != "done":
-                    noted.error = returned.text
+            if result is not None:
+                noted.output = (Message(role="tool", content=result.text, tool_call_id=call.id),)
+                if result.state != "done":
+                    noted.error = result.text
             elif error is not None:
                 noted.fail(error)
             else:

@@ -55,11 +55,14 @@ class LanggraphAgent(TheirAgent):
 
     async def events(self, theirs: Any, messages: Sequence[Message]) -> AsyncGenerator[Told]:
         """What the graph and those inside it do."""
-        given = [
+        with needs(INSTALL):
+            from langchain_core.messages import convert_to_messages
+
+        given = convert_to_messages(
             {**message_to_openai(message), "content": message.content or "", "id": f"given_{n}"}
             for n, message in enumerate(messages)
-        ]
-        seen = {message["id"] for message in given}
+        )
+        seen = {one.id for one in given}
         state: dict[str, Any] = {}
         asked, thread = {"messages": given}, {"configurable": {"thread_id": fresh(8)}}
         modes = ["messages", "values"]
@@ -74,9 +77,10 @@ class LanggraphAgent(TheirAgent):
                 continue
             state = state if where else data
             for one in data.get("messages", ()):
-                if one.type != "ai" or one.id in seen:
+                known = one.id or id(one)
+                if one.type != "ai" or known in seen:
                     continue
-                seen.add(one.id)
+                seen.add(known)
                 if one.response_metadata:
                     count = one.usage_metadata or {}
                     cached = count.get("input_token_details", {}).get("cache_read")
@@ -86,6 +90,8 @@ class LanggraphAgent(TheirAgent):
                     yield called(call["id"], call["name"], call["args"])
         if "__interrupt__" in state:
             raise ModelError("the graph waits for a person, who cannot be asked here", again=False)
+        if not state.get("messages"):
+            raise ModelError("the graph's state has no messages, so no answer", again=False)
         yield answered(str(state["messages"][-1].text))
 
 

@@ -63,6 +63,8 @@ class OpenAiAgentsAgent(TheirAgent):
 
     async def events(self, theirs: Any, messages: Sequence[Message]) -> AsyncGenerator[Told]:
         """What the agent does."""
+        from openai.types.responses import ResponseFunctionToolCall
+
         from agents import RunConfig, Runner
 
         config = RunConfig(tracing_disabled=True)
@@ -77,11 +79,13 @@ class OpenAiAgentsAgent(TheirAgent):
                     if count:
                         cached = count.input_tokens_details.cached_tokens
                         yield used(count.input_tokens, count.output_tokens, cached, answer.model)
-            elif event.type == "run_item_stream_event" and event.name == "tool_called":
-                call = event.item.raw_item
-                yield called(call.call_id, call.name, call.arguments)
-            elif event.type == "run_item_stream_event" and event.name == "tool_output":
-                yield returned(event.item.raw_item["call_id"], event.item.output)
+            elif event.type == "run_item_stream_event":
+                # What OpenAI's own tools do on its side is no call that anybody here could see.
+                match event.item.raw_item:
+                    case ResponseFunctionToolCall() as call if event.name == "tool_called":
+                        yield called(call.call_id, call.name, call.arguments)
+                    case {"call_id": identity} if event.name == "tool_output":
+                        yield returned(identity, event.item.output)
         if run.interruptions:
             raise ModelError("the agent waits for a person, who cannot be asked here", again=False)
         yield answered(run.final_output)
