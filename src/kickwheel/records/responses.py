@@ -1,4 +1,4 @@
-"""Items of OpenAI's Responses to messages and back.
+"""Items and tools of OpenAI's Responses to messages and tools of ours.
 
 A conversation there is a list of items: what was said (`message`), each call (`function_call`) and
 each result (`function_call_output`) on its own. Here one turn of a model is one message with all

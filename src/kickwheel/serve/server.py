@@ -202,10 +202,10 @@ class Front:
     async def _lifespan(self, app: Starlette) -> AsyncGenerator[None]:
         worker = asyncio.create_task(self._worker.run())
         try:
-            yield
+            async with self._responses.working():
+                yield
         finally:
             worker.cancel()
-            await self._responses.close()
             with contextlib.suppress(asyncio.CancelledError):
                 await worker
 

@@ -137,6 +137,7 @@ def whole(folder: Path) -> Iterator[tuple[openai.OpenAI, "subprocess.Popen[str]"
             process.terminate()
 
 
+@pytest.mark.slow
 def test_an_agents_response_goes_on_after_its_server_was_killed_and_a_models_has_failed(
     tmp_path: Path, rooms: Rooms
 ) -> None:

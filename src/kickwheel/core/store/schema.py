@@ -144,7 +144,8 @@ CREATE TABLE response (
     input BLOB NOT NULL,
     events BLOB
 );
-CREATE INDEX response_by_age ON response (created_at)"""
+CREATE INDEX response_by_age ON response (created_at);
+CREATE INDEX response_open ON response (id) WHERE status = 'in_progress'"""
 
 _TASKS = """
 CREATE TABLE task (

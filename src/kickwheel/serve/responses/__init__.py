@@ -6,7 +6,7 @@ kept       responses in the store
 background responses that go on while nobody waits
 routes     what callers reach
 
-Items to messages and back: `records.responses`. Behind it stands the same as behind chat.
+Items to messages: `records.responses`. Behind it stands the same as behind chat.
 """
 
 from kickwheel.serve.responses.routes import Responses, response_routes

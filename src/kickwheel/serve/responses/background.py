@@ -6,6 +6,7 @@ person is asked; a model's answer that its process did not bring to an end has f
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, Sequence
 from copy import deepcopy
 from dataclasses import replace
@@ -25,6 +26,10 @@ from kickwheel.serve.errors import Refused, refusal
 from kickwheel.serve.responses.kept import Item, KeptResponse, KeptResponses, Response
 from kickwheel.serve.responses.unfolding import SETTLED, Event, Unfolding, refolded
 
+SWEEP_S = 600.0
+"""Seconds between two looks at all that nobody here works on; how a run ended is known for a day."""
+BEGUN_S = 60.0
+"""Seconds after which a response's run has surely begun."""
 LOOK_S = 0.5
 """Seconds between two looks at a response that goes on elsewhere."""
 RESPONSE_ID = "resp_"
@@ -60,8 +65,12 @@ class Background:
     ) -> None:
         """Begins the work on a response, which is kept from now on."""
         identity = response["id"]
-        await run_in_threadpool(self._kept.add, response, items, who)
         live = self._lives[identity] = _Live(response)
+        try:
+            await run_in_threadpool(self._kept.add, response, items, who)
+        except BaseException:
+            del self._lives[identity]
+            raise
         live.kept = isinstance(model, Worker) and model.keeper is not None
         live.unfolding.begin()
         live.task = asyncio.create_task(self._work(live, model, question, who))
@@ -78,10 +87,8 @@ class Background:
             return replace(found, response=live.response)
         if found.response["status"] in SETTLED:
             return found
-        unfolding = Unfolding(found.response, lambda event: None)
-        if not await self._settled(unfolding):
+        if not await self._settle(found.response):
             return found
-        await run_in_threadpool(self._kept.settle, unfolding.response)
         return await run_in_threadpool(self._kept.get, identity, who)
 
     async def cancel(self, identity: str, who: Caller) -> Response:
@@ -136,6 +143,17 @@ class Background:
         for told in events:
             if told["sequence_number"] > after:
                 yield dict(told)
+
+    async def watch(self) -> None:
+        """Keeps, from time to time, how responses ended that nobody asks for."""
+        while True:
+            try:
+                for response in await run_in_threadpool(self._kept.open):
+                    if response["id"] not in self._lives:
+                        await self._settle(response)
+            except StoreError as error:
+                _log.warning("%s", error)
+            await asyncio.sleep(SWEEP_S)
 
     async def close(self) -> None:
         """Waits for nothing: what is kept goes on elsewhere, the rest has failed."""
@@ -206,12 +224,23 @@ class Background:
         found = await self._keeper.find(run) if self._keeper is not None else None
         return found is not None and found.state == "waiting"
 
-    async def _settled(self, unfolding: Unfolding) -> bool:
-        """Whether the response that nobody here works on has ended; then it says how."""
+    async def _settle(self, response: Response) -> bool:
+        """Whether a response that nobody here works on has ended; then that is kept."""
+        unfolding = Unfolding(response, lambda event: None)
+        await self._look(unfolding)
+        if unfolding.response["status"] not in SETTLED:
+            return False
+        await run_in_threadpool(self._kept.settle, unfolding.response)
+        return True
+
+    async def _look(self, unfolding: Unfolding) -> None:
+        """Takes over how the response's run has ended, if it has."""
         identity = unfolding.response["id"]
         run = None if self._keeper is None else await self._keeper.find(_run(identity))
         if run is None:
-            unfolding.fail(Refused(503, _STOPPED))
+            # Another process may be about to begin it.
+            if time.time() - unfolding.response["created_at"] > BEGUN_S:
+                unfolding.fail(Refused(503, _STOPPED))
         elif run.state == "done":
             _finish(unfolding, run.agent, wire.from_bytes(run.result or b"", Finished))
         elif run.state == "cancelled":
@@ -221,7 +250,6 @@ class Background:
         elif run.state == "running" and self._keeper is not None and await self._lost(run):
             await self._keeper.cancel(run.id)
             unfolding.fail(Refused(503, _STOPPED))
-        return unfolding.response["status"] in SETTLED
 
     async def _lost(self, run: KeptRun) -> bool:
         """Whether a run has no worker and gets none: agents' runs are gone on with, others not."""

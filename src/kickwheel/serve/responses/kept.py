@@ -97,6 +97,11 @@ class KeptResponses:
             events=None if events is None else wire.from_bytes(events, list),
         )
 
+    def open(self) -> list[Response]:
+        """All responses that have not ended, anybody's."""
+        rows = self._database.read("SELECT body FROM response WHERE status = 'in_progress'")
+        return [wire.from_bytes(body, dict) for (body,) in rows]
+
     def conversation(self, identity: str, who: Caller) -> list[Item]:
         """All items up to and with the output of that response, oldest first.
 

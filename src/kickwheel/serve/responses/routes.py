@@ -1,7 +1,8 @@
 """The routes of /v1/responses."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -74,9 +75,15 @@ class Responses:
         with acting_for(who):
             await unless_left(request.receive, told, work)
 
-    async def close(self) -> None:
-        """Ends what would go on for nobody: the server ends."""
-        await self.background.close()
+    @asynccontextmanager
+    async def working(self) -> AsyncGenerator[None]:
+        """While the block runs, responses go on in the background."""
+        watching = asyncio.create_task(self.background.watch())
+        try:
+            yield
+        finally:
+            watching.cancel()
+            await self.background.close()
 
     async def _in_background(self, request: Request, asked: Asked, identity: str) -> Response:
         """The first answer about a response that goes on: as it stands, or its stream."""

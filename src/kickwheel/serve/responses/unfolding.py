@@ -59,11 +59,13 @@ class Unfolding:
         code = {429: "rate_limit_exceeded"}.get(error.status)
         code = code or ("server_error" if error.status >= 500 else "invalid_prompt")
         self.response["error"] = {"code": code, "message": error.message}
+        self._break_off()
         self._settle("failed")
 
     def cancel(self) -> None:
         """Ends the response, because somebody wished so."""
         self.response["status"] = "cancelled"
+        self._break_off()
         self._event("response.cancelled", response=self.response)
 
     def _say(self, text: str) -> None:
@@ -140,6 +142,11 @@ class Unfolding:
         place = self._within()["output_index"]
         self._event("response.output_item.done", output_index=place, item=item)
         self._text = None
+
+    def _break_off(self) -> None:
+        for item in self.response["output"]:
+            if item["status"] == "in_progress":
+                item["status"] = "incomplete"
 
     def _settle(self, status: str) -> None:
         self.response["status"] = status
