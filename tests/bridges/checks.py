@@ -256,12 +256,18 @@ async def their_tools(
     assert desk.CALLS == ["Oslo"]
 
 
-async def any_names(framework: Framework, served: Served, stub: Stub) -> None:
-    """Arguments come through whatever they are called, and what goes wrong is told the model."""
+async def any_names(
+    framework: Framework, served: Served, stub: Stub, *, wrong: str = "rror"
+) -> None:
+    """Arguments come through whatever they are called, and what goes wrong is told the model.
+
+    Args:
+        wrong: what stands in the framework's words for it.
+    """
     bridge = framework.bridge
     tools = bridge.tools(served.app.tools("odd"))
     given = dict.fromkeys(("config", "run_manager", "context", "name", "args", "arguments"), "x")
-    for arguments, said in ((given, "x x x x x x"), ({"config": 1}, "rror: ")):
+    for arguments, said in ((given, "x x x x x x"), ({"config": 1}, wrong)):
         stub.fresh()
         stub.arguments["odd"] = arguments
         agent = framework.agent(bridge.model("stub", stub.url, api_key="sk-stub"), tools)

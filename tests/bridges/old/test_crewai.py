@@ -1,5 +1,8 @@
 """CrewAI's agents and crews."""
 
+import asyncio
+import threading
+from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,10 @@ from tests.bridges.desk import Framework
 from tests.bridges.stub import Stub
 from tests.bridges.truths import Truths
 
+from kickwheel import open_app
 from kickwheel.agents.bridges import crewai
+from kickwheel.agents.events import Called
+from kickwheel.records import Message
 
 
 def _strict(tools: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -55,11 +61,24 @@ class CrewAi:
 
 
 FRAMEWORK = CrewAi()
+GATE = threading.Event()
 
 
 def made() -> Any:
     model = FRAMEWORK.bridge.model("stub", desk.stub_url(), api_key="sk-stub")
     return FRAMEWORK.agent(model, [FRAMEWORK.tool()])
+
+
+def slow() -> Any:
+    """An agent in whose tool a run stands still until `GATE` opens."""
+
+    def weather(city: str, when: Any = None) -> str:
+        """Weather of a city."""
+        GATE.wait(10)
+        return "late"
+
+    model = FRAMEWORK.bridge.model("stub", desk.stub_url(), api_key="sk-stub")
+    return FRAMEWORK.agent(model, [tool(weather)])
 
 
 def offered() -> Any:
@@ -73,3 +92,18 @@ class TestCrewAi(Truths):
     ) -> None:
         handed = partial(checks.handed_over, asked=f"\nCurrent Task: {desk.QUESTION}")
         await checks.as_ours(framework, app_file, module, stub, handed=handed)
+
+    @pytest.mark.shows("as ours")
+    async def test_who_reads_no_further_ends_its_work(
+        self, framework: Framework, module: str, stub: Stub, app_file: Path
+    ) -> None:
+        with app_file.open("a", encoding="utf-8") as file:
+            file.write(f'  slow: {{kind: crewai, object: "{module}:slow"}}\n')
+        asked = [Message(role="user", content="?")]
+        async with open_app(app_file) as app, aclosing(app.model("slow").run(asked)) as events:
+            async for event in events:
+                if isinstance(event, Called):
+                    break
+        GATE.set()
+        await asyncio.get_running_loop().shutdown_default_executor()  # Where it works.
+        assert len(stub.asked) == 1

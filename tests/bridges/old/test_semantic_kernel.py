@@ -9,6 +9,7 @@ from semantic_kernel.agents import ChatCompletionAgent
 from semantic_kernel.connectors.ai.open_ai import OpenAIChatCompletion
 from semantic_kernel.functions import KernelFunctionFromMethod, KernelPlugin, kernel_function
 from tests.bridges import checks, desk
+from tests.bridges.conftest import Served
 from tests.bridges.desk import Framework
 from tests.bridges.stub import Stub
 from tests.bridges.truths import Truths
@@ -71,3 +72,8 @@ class TestSemanticKernel(Truths):
         self, framework: Framework, module: str, stub: Stub, app_file: Path
     ) -> None:
         await checks.as_ours(framework, app_file, module, stub, tool="desk-weather")
+
+    async def test_arguments_may_have_any_name_and_mistakes_are_told(
+        self, framework: Framework, stub: Stub, served: Served
+    ) -> None:
+        await checks.any_names(framework, served, stub, wrong="Missing required argument")

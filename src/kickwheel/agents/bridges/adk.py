@@ -5,7 +5,7 @@ import os
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Any
 
-from kickwheel.agents.bridges.bridge import KEY, TheirAgent, TheirTools, needs, told
+from kickwheel.agents.bridges.bridge import KEY, Ours, TheirAgent, TheirTools, each, needs
 from kickwheel.agents.bridges.heard import Told, called, returned, used
 from kickwheel.agents.events import Text
 from kickwheel.agents.offered import Offered
@@ -26,21 +26,22 @@ def tools(offered: Iterable[Offered]) -> list[Any]:
         from google.adk.tools import BaseTool
         from google.genai.types import FunctionDeclaration
 
-    class Ours(BaseTool):
-        def __init__(self, ours: Offered) -> None:
-            super().__init__(name=ours.spec.name, description=ours.spec.description)
+    class Theirs(BaseTool):
+        def __init__(self, ours: Ours) -> None:
+            super().__init__(name=ours.name, description=ours.about)
             self._ours = ours
 
         def _get_declaration(self) -> Any:
-            schema = dict(self._ours.spec.parameters)
             return FunctionDeclaration(
-                name=self.name, description=self.description, parameters_json_schema=schema
+                name=self.name,
+                description=self.description,
+                parameters_json_schema=self._ours.schema,
             )
 
         async def run_async(self, *, args: dict[str, Any], tool_context: Any) -> str:
-            return await told(self._ours, args)
+            return await self._ours.call(**args)
 
-    return [Ours(ours) for ours in offered]
+    return [Theirs(ours) for ours in each(offered)]
 
 
 def model(name: str, base_url: str, *, api_key: str = KEY) -> Any:

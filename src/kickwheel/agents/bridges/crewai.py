@@ -4,8 +4,10 @@ CrewAI sends every tool in OpenAI's strict form: all arguments are required, tho
 out may be null, and defaults are lost.
 """
 
+import asyncio
 import inspect
 import os
+import threading
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -73,9 +75,11 @@ async def _work(theirs: Any, messages: Sequence[Message], tell: Callable[[Told],
     from crewai.events.stream_context import add_stream_sink
     from crewai.events.utils.console_formatter import set_suppress_console_output
 
-    say = across(tell)
+    say, left = across(tell), threading.Event()
 
     def heard(source: Any, event: Any) -> None:
+        if left.is_set():  # It works in threads, which cancelling does not reach.
+            raise asyncio.CancelledError
         match event.type:
             case "llm_stream_chunk" if not event.tool_call:
                 say(Text(event.chunk))
@@ -93,10 +97,13 @@ async def _work(theirs: Any, messages: Sequence[Message], tell: Callable[[Told],
     # Both hold in this task and what it starts, and nowhere else.
     add_stream_sink(heard)
     set_suppress_console_output(True)
-    if isinstance(theirs, Crew):
-        done = await theirs.copy().akickoff({"question": spoken(messages)})
-    else:
-        done = await theirs.kickoff_async([message_to_openai(message) for message in messages])
+    try:
+        if isinstance(theirs, Crew):
+            done = await theirs.copy().akickoff({"question": spoken(messages)})
+        else:
+            done = await theirs.kickoff_async([message_to_openai(message) for message in messages])
+    finally:
+        left.set()
     say(answered(done.raw))
 
 

@@ -11,7 +11,7 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any
 
-from kickwheel.agents.bridges.bridge import KEY, TheirAgent, TheirTools, needs, spoken, told
+from kickwheel.agents.bridges.bridge import KEY, Ours, TheirAgent, TheirTools, each, needs, spoken
 from kickwheel.agents.bridges.heard import Told, answered, called, returned, used
 from kickwheel.agents.bridges.threads import across
 from kickwheel.agents.events import Text, as_it_happens
@@ -30,16 +30,12 @@ def tools(offered: Iterable[Offered]) -> list[Any]:
     with needs(INSTALL):
         from dspy import Tool
 
-    def tool(ours: Offered) -> Any:
-        async def call(**arguments: Any) -> str:
-            return await told(ours, arguments)
+    def tool(ours: Ours) -> Any:
+        arguments = dict(ours.schema.get("properties", {}))
+        kinds = dict.fromkeys(arguments, Any)
+        return Tool(ours.call, name=ours.name, desc=ours.about, args=arguments, arg_types=kinds)
 
-        properties = ours.spec.parameters.get("properties", {})
-        kinds = dict.fromkeys(properties, Any)
-        name, about = ours.spec.name, ours.spec.description
-        return Tool(call, name=name, desc=about, args=dict(properties), arg_types=kinds)
-
-    return [tool(ours) for ours in offered]
+    return [tool(ours) for ours in each(offered)]
 
 
 def model(name: str, base_url: str, *, api_key: str = KEY) -> Any:

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Any
 
-from kickwheel.agents.bridges.bridge import KEY, TheirAgent, TheirTools, needs, told
+from kickwheel.agents.bridges.bridge import KEY, Ours, TheirAgent, TheirTools, each, needs
 from kickwheel.agents.bridges.heard import Told, answered, called, returned, used
 from kickwheel.agents.events import Text
 from kickwheel.agents.offered import Offered
@@ -23,20 +23,14 @@ def tools(offered: Iterable[Offered]) -> list[Any]:
     class Exact(ToolMetadata):
         """The schema as it is: LlamaIndex's own way leads through a pydantic model."""
 
-        def __init__(self, ours: Offered) -> None:
-            super().__init__(ours.spec.description, ours.spec.name, fn_schema=None)
-            self._schema = dict(ours.spec.parameters)
+        def __init__(self, ours: Ours) -> None:
+            super().__init__(ours.about, ours.name, fn_schema=None)
+            self._schema = ours.schema
 
         def get_parameters_dict(self) -> dict[str, Any]:
             return self._schema
 
-    def tool(ours: Offered) -> Any:
-        async def call(**arguments: Any) -> str:
-            return await told(ours, arguments)
-
-        return FunctionTool(async_fn=call, metadata=Exact(ours))
-
-    return [tool(ours) for ours in offered]
+    return [FunctionTool(async_fn=o.call, metadata=Exact(o)) for o in each(offered)]
 
 
 def model(name: str, base_url: str, *, api_key: str = KEY) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from kickwheel.agents.bridges.bridge import KEY, TheirAgent, TheirTools, needs, told
+from kickwheel.agents.bridges.bridge import KEY, Ours, TheirAgent, TheirTools, each, needs
 from kickwheel.agents.bridges.heard import Told, called, returned, used
 from kickwheel.agents.events import Text, as_it_happens
 from kickwheel.agents.offered import Offered
@@ -29,20 +29,22 @@ def tools(offered: Iterable[Offered]) -> list[Any]:
             kernel_function,
         )
 
-    def function(ours: Offered) -> Any:
-        async def call(**arguments: Any) -> str:
-            return await told(ours, arguments)
+    class Function(KernelFunctionFromMethod):
+        def gather_function_parameters(self, context: Any) -> dict[str, Any]:
+            # Theirs gives `kernel`, `service` and `arguments` another meaning.
+            given = context.arguments
+            return {one.name: given[one.name] for one in self.parameters if one.name in given}
 
-        name, about = ours.spec.name, ours.spec.description
-        required = ours.spec.parameters.get("required", ())
+    def function(ours: Ours) -> Any:
+        required = ours.schema.get("required", ())
         parameters = [
             KernelParameterMetadata(name=key, is_required=key in required, schema_data=dict(schema))
-            for key, schema in ours.spec.parameters.get("properties", {}).items()
+            for key, schema in ours.schema.get("properties", {}).items()
         ]
-        method = kernel_function(call, name, about)
-        return KernelFunctionFromMethod(method, plugin_name=PLUGIN, parameters=parameters)
+        method = kernel_function(ours.call, ours.name, ours.about)
+        return Function(method, plugin_name=PLUGIN, parameters=parameters)
 
-    return [KernelPlugin(name=PLUGIN, functions=[function(ours) for ours in offered])]
+    return [KernelPlugin(name=PLUGIN, functions=[function(ours) for ours in each(offered)])]
 
 
 def model(name: str, base_url: str, *, api_key: str = KEY) -> Any:

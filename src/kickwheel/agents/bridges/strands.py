@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from kickwheel.agents.bridges.bridge import KEY, TheirAgent, TheirTools, needs, told
+from kickwheel.agents.bridges.bridge import KEY, Ours, TheirAgent, TheirTools, each, needs
 from kickwheel.agents.bridges.heard import Told, called, returned, text, used
 from kickwheel.agents.events import Text
 from kickwheel.agents.offered import Offered
@@ -26,16 +26,16 @@ def tools(offered: Iterable[Offered]) -> list[Any]:
     with needs(INSTALL):
         from strands.tools import PythonAgentTool
 
-    async def call(ours: Offered, use: Any, **state: Any) -> Any:
-        said = await told(ours, use["input"])
+    async def call(ours: Ours, use: Any, /, **state: Any) -> Any:
+        said = await ours.call(**use["input"])
         return {"toolUseId": use["toolUseId"], "status": "success", "content": [{"text": said}]}
 
-    def tool(ours: Offered) -> Any:
-        name, about, schema = ours.spec.name, ours.spec.description, dict(ours.spec.parameters)
-        spec = {"name": name, "description": about, "inputSchema": {"json": schema}}
-        return PythonAgentTool(name, spec, partial(call, ours))
+    def tool(ours: Ours) -> Any:
+        schema = {"json": ours.schema}
+        spec = {"name": ours.name, "description": ours.about, "inputSchema": schema}
+        return PythonAgentTool(ours.name, spec, partial(call, ours))
 
-    return [tool(ours) for ours in offered]
+    return [tool(ours) for ours in each(offered)]
 
 
 def model(name: str, base_url: str, *, api_key: str = KEY) -> Any:
