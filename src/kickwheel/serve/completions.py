@@ -23,8 +23,8 @@ from kickwheel.serve import outgoing
 from kickwheel.serve.answering import Answering, Question, unless_left
 from kickwheel.serve.errors import Refused, refusal
 from kickwheel.serve.openai import usage_to_openai
-from kickwheel.serve.outgoing import Outgoing, Send
-from kickwheel.serve.request import fields, mistake, number
+from kickwheel.serve.outgoing import Outgoing, Send, Told
+from kickwheel.serve.request import fields, mistake, number, texts
 
 PATH = "/v1/completions"
 MAX_TOKENS = 16
@@ -61,16 +61,7 @@ class CompletionBody(msgspec.Struct):
         Raises:
             Refused: there are none, or they are tokens (400).
         """
-        texts = [self.prompt] if isinstance(self.prompt, str) else self.prompt
-        if not isinstance(texts, list) or not texts:
-            raise Refused(400, "prompt must be a text or a list of texts", param="prompt")
-        if not all(isinstance(text, str) for text in texts):
-            what = "prompt must be text: tokens are another model's numbers and are not taken"
-            raise Refused(400, what, param="prompt")
-        if len(texts) > PROMPTS:
-            what = f"prompt has {len(texts)} texts; at most {PROMPTS} are taken at once"
-            raise Refused(400, what, param="prompt")
-        return texts
+        return texts("prompt", self.prompt, PROMPTS)
 
 
 def completion_routes(answering: Answering) -> list[Route]:
@@ -97,7 +88,7 @@ class _Create:
             raise Refused(400, what, param="model")
         trace = request.state.identity.removeprefix("req-")
         out = Outgoing(send, trace, stream=bool(asked.stream))
-        told = _Told(asked, _COMPLETION_ID + trace, out)
+        told = _Texts(asked, _COMPLETION_ID + trace, out)
 
         async def work() -> None:
             for place, prompt in enumerate(asked.prompts()):
@@ -133,14 +124,14 @@ class _Continued:
         return observed.cost_usd(self._model, usage)
 
 
-class _Told:
+class _Texts(Told):
     """The texts on their way to the client, streamed or whole."""
 
     def __init__(self, asked: CompletionBody, identity: str, out: Outgoing) -> None:
+        super().__init__(out)
         self.identity = identity
         self.broken = False
         """Whether an error ended the stream."""
-        self._out = out
         self._wants_usage = bool((asked.stream_options or {}).get("include_usage"))
         self._usage = Usage()
         self._choices: list[dict[str, Any]] = []
@@ -150,16 +141,6 @@ class _Told:
             "created": int(time.time()),
             "model": asked.model,
         }
-
-    @property
-    def begun(self) -> bool:
-        """Whether the client was told anything."""
-        return self._out.begun
-
-    @property
-    def ended(self) -> bool:
-        """Whether the client was told all."""
-        return self._out.ended
 
     def next(self) -> None:
         """What comes now belongs to the next prompt."""
@@ -179,24 +160,22 @@ class _Told:
     async def fail(self, error: Exception) -> None:
         """Ends a stream with the error, which the client raises."""
         self.broken = True
-        await self._out.events(
-            b"data: " + refusal(error, self.identity).body() + b"\n\n", last=True
-        )
+        await self.out.events(b"data: " + refusal(error, self.identity).body() + b"\n\n", last=True)
 
     async def close(self) -> None:
         """Sends what is left: the whole answer, or the end of the stream."""
         usage = usage_to_openai(self._usage)
-        if not self._out.stream:
-            await self._out.whole({**self._head, "choices": self._choices, "usage": usage})
+        if not self.out.stream:
+            await self.out.whole({**self._head, "choices": self._choices, "usage": usage})
         elif not self.broken:
             last = {**self._head, "choices": [], "usage": usage}
             told = outgoing.event(last) if self._wants_usage else b""
-            await self._out.events(told + b"data: [DONE]\n\n", last=True)
+            await self.out.events(told + b"data: [DONE]\n\n", last=True)
 
     async def _piece(self, choice: dict[str, Any]) -> None:
-        if self._out.stream:
+        if self.out.stream:
             none = {"usage": None} if self._wants_usage else {}
-            await self._out.events(outgoing.event({**self._head, "choices": [choice], **none}))
+            await self.out.events(outgoing.event({**self._head, "choices": [choice], **none}))
 
 
 def _choice(index: int, text: str, reason: str | None) -> dict[str, Any]:

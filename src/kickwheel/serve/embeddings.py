@@ -17,7 +17,7 @@ from kickwheel.models.caller import acting_for
 from kickwheel.models.vectors import Embeds
 from kickwheel.serve.answering import Answering
 from kickwheel.serve.errors import Refused
-from kickwheel.serve.request import fields, mistake
+from kickwheel.serve.request import fields, mistake, texts
 
 TEXTS = 2048
 """Texts in one request at most; as OpenAI has it."""
@@ -37,18 +37,10 @@ class EmbeddingBody(msgspec.Struct):
         Raises:
             Refused: there are none, one is empty, or they are tokens (400).
         """
-        texts = [self.input] if isinstance(self.input, str) else self.input
-        if not isinstance(texts, list) or not texts:
-            raise Refused(400, "input must be a text or a list of texts", param="input")
-        if not all(isinstance(text, str) for text in texts):
-            what = "input must be text: tokens are another model's numbers and are not taken"
-            raise Refused(400, what, param="input")
-        if len(texts) > TEXTS:
-            what = f"input has {len(texts)} texts; at most {TEXTS} are taken at once"
-            raise Refused(400, what, param="input")
-        if "" in texts:
-            raise Refused(400, f"input[{texts.index('')}] is empty", param="input")
-        return texts
+        found = texts("input", self.input, TEXTS)
+        if "" in found:
+            raise Refused(400, f"input[{found.index('')}] is empty", param="input")
+        return found
 
 
 def embedding_routes(answering: Answering) -> list[Route]:
@@ -56,7 +48,7 @@ def embedding_routes(answering: Answering) -> list[Route]:
 
     async def create(request: Request) -> Response:
         asked = _read(await request.body())
-        texts = asked.texts()
+        wanted = asked.texts()
         model = await answering.model(asked.model)
         if not hasattr(model, "embedded"):
             what = (
@@ -65,7 +57,7 @@ def embedding_routes(answering: Answering) -> list[Route]:
             )
             raise Refused(400, what, param="model")
         with acting_for(request.state.caller):
-            made = await cast(Embeds, model).embedded(texts, asked.dimensions)
+            made = await cast(Embeds, model).embedded(wanted, asked.dimensions)
         written = _as_text if asked.encoding_format == "base64" else list
         answer = {
             "object": "list",

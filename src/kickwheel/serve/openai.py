@@ -26,7 +26,7 @@ from kickwheel.records.openai import message_to_openai
 from kickwheel.serve.answering import Answering, Question, unless_left
 from kickwheel.serve.errors import Refused, refusal
 from kickwheel.serve.house import House, ModelCard
-from kickwheel.serve.outgoing import Outgoing, Receive, Send
+from kickwheel.serve.outgoing import Outgoing, Receive, Send, Told
 from kickwheel.serve.request import ChatBody, read
 
 PATH = "/v1/chat/completions"
@@ -73,14 +73,14 @@ class Chat:
         await unless_left(receive, answer, work)
 
 
-class _Answer:
+class _Answer(Told):
     """The answer on its way to the client, streamed or whole."""
 
     def __init__(self, asked: ChatBody, identity: str, out: Outgoing) -> None:
+        super().__init__(out)
         self.model = asked.model
         self.identity = identity
         self._broken: Exception | None = None
-        self._out = out
         self._usage = bool(asked.stream_options and asked.stream_options.get("include_usage"))
         self._created = int(time.time())
         head = {
@@ -95,19 +95,9 @@ class _Answer:
         self._role: bytes | None = b'"role":"assistant","content":""'
         self._calls: set[int] = set()
 
-    @property
-    def begun(self) -> bool:
-        """Whether the status was sent."""
-        return self._out.begun
-
-    @property
-    def ended(self) -> bool:
-        """Whether all was sent."""
-        return self._out.ended
-
     async def add(self, delta: Delta) -> None:
         """Sends the next piece, where the client wants pieces."""
-        if not self._out.stream:
+        if not self.out.stream:
             return
         match delta:
             case TextDelta(""):
@@ -132,23 +122,23 @@ class _Answer:
 
     async def close(self, whole: Collected) -> None:
         """Sends what is left: the whole answer, or the end of the stream."""
-        if not self._out.stream:
-            await self._out.whole(_completion(self, whole, self._created))
+        if not self.out.stream:
+            await self.out.whole(_completion(self, whole, self._created))
             return
         if self._broken is not None:
             error = refusal(self._broken, self.identity).body()
-            await self._out.events(b"data: " + error + b"\n\n", last=True)
+            await self.out.events(b"data: " + error + b"\n\n", last=True)
             return
         last = b""
         if self._usage and whole.done is not None:
             usage = msgspec.json.encode(usage_to_openai(whole.done.usage))
             last = self._head + b',"choices":[],"usage":' + usage + b"}\n\n"
-        await self._out.events(last + b"data: [DONE]\n\n", last=True)
+        await self.out.events(last + b"data: [DONE]\n\n", last=True)
 
     async def _chunk(self, delta: bytes, reason: bytes) -> None:
         self._role = None
         data = b'%b,"choices":[{"index":0,"delta":{%b},"logprobs":null,"finish_reason":%b}]%b}\n\n'
-        await self._out.events(data % (self._head, delta, reason, self._usage_none))
+        await self.out.events(data % (self._head, delta, reason, self._usage_none))
 
     def _call(self, delta: CallDelta) -> dict[str, Any]:
         entry: dict[str, Any] = {"index": delta.index, "function": {"arguments": delta.arguments}}

@@ -53,6 +53,23 @@ class Outgoing:
         await self._send({"type": "http.response.start", "status": 200, "headers": named})
 
 
+class Told:
+    """Whoever puts an answer into the words of a protocol; see `answering.Sink`."""
+
+    def __init__(self, out: Outgoing) -> None:
+        self.out = out
+
+    @property
+    def begun(self) -> bool:
+        """Whether the client was told anything."""
+        return self.out.begun
+
+    @property
+    def ended(self) -> bool:
+        """Whether it was told all."""
+        return self.out.ended
+
+
 def event(data: Mapping[str, Any], name: str = "") -> bytes:
     """An event as it stands in the stream; all ASCII, so that no text ends a line."""
     head = f"event: {name}\n" if name else ""

@@ -1,6 +1,6 @@
 """A chat request as it comes over the wire, read into what a model is asked."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -97,10 +97,21 @@ def _tools(offered: bytes) -> tuple[ToolSpec, ...]:
         raise Refused(400, f"The body is not JSON: {error}", code="invalid_json") from error
     if not isinstance(entries, list | None):
         raise Refused(400, "tools must be a list", param="tools")
+    return tools_of(entries or (), tool_from_openai)
+
+
+def tools_of(
+    entries: Sequence[object], read_one: Callable[[object], ToolSpec]
+) -> tuple[ToolSpec, ...]:
+    """The tools that the entries hold.
+
+    Raises:
+        Refused: one is none, or two have the same name (400).
+    """
     tools: dict[str, ToolSpec] = {}
-    for position, entry in enumerate(entries or ()):
+    for position, entry in enumerate(entries):
         try:
-            tool = tool_from_openai(entry)
+            tool = read_one(entry)
         except ValueError as error:
             raise Refused(400, f"tools[{position}]: {error}", param="tools") from error
         if tool.name in tools:
@@ -141,6 +152,24 @@ def choice(wanted: str | dict[str, Any] | None, tools: tuple[ToolSpec, ...]) -> 
     if not tools:
         raise Refused(400, "tool_choice is required, but there are no tools", param="tool_choice")
     return wanted
+
+
+def texts(name: str, value: object, most: int) -> list[str]:
+    """The text, or the list of texts, that the field `name` holds.
+
+    Raises:
+        Refused: it holds none, tokens, or more texts than `most` (400).
+    """
+    found = [value] if isinstance(value, str) else value
+    if not isinstance(found, list) or not found:
+        raise Refused(400, f"{name} must be a text or a list of texts", param=name)
+    if not all(isinstance(text, str) for text in found):
+        what = f"{name} must be text: tokens are another model's numbers and are not taken"
+        raise Refused(400, what, param=name)
+    if len(found) > most:
+        what = f"{name} has {len(found)} texts; at most {most} are taken at once"
+        raise Refused(400, what, param=name)
+    return found
 
 
 def _schema(wanted: dict[str, Any] | None) -> Mapping[str, Any] | None:

@@ -27,7 +27,7 @@ from kickwheel.serve.responses.kept import Item, KeptResponse, KeptResponses, Re
 from kickwheel.serve.responses.unfolding import SETTLED, Event, Unfolding, refolded
 
 SWEEP_S = 600.0
-"""Seconds between two looks at all that nobody here works on; how a run ended is known for a day."""
+"""Seconds between two looks at all that nobody works on here; of runs an end is known for a day."""
 BEGUN_S = 60.0
 """Seconds after which a response's run has surely begun."""
 LOOK_S = 0.5

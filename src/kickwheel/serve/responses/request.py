@@ -10,7 +10,7 @@ from kickwheel.models.chat import ChatRequest
 from kickwheel.records import Message, ToolSpec
 from kickwheel.records.responses import items_from_input, messages_from_items, tool_from_response
 from kickwheel.serve.errors import Refused
-from kickwheel.serve.request import choice, fields, mistake, number
+from kickwheel.serve.request import choice, fields, mistake, number, tools_of
 
 _NAMED_ALIKE = (
     *("parallel_tool_calls", "prompt_cache_key", "prompt_cache_retention", "safety_identifier"),
@@ -117,7 +117,7 @@ def read(data: bytes) -> Asked:
         items = items_from_input(body.input) if body.input else []
     except ValueError as error:
         raise Refused(400, str(error), param="input") from error
-    tools = _tools(entries)
+    tools = tools_of(entries, tool_from_response)
     extra = {
         name: value
         for name, value in plain.items()
@@ -154,19 +154,6 @@ def _check(body: ResponseBody) -> None:
     if len(metadata) > 16 or any(len(k) > 64 or len(v) > 512 for k, v in metadata.items()):
         what = "metadata may hold 16 entries, with keys of 64 and values of 512 characters"
         raise Refused(400, what, param="metadata")
-
-
-def _tools(entries: Sequence[object]) -> tuple[ToolSpec, ...]:
-    tools: dict[str, ToolSpec] = {}
-    for position, entry in enumerate(entries):
-        try:
-            tool = tool_from_response(entry)
-        except ValueError as error:
-            raise Refused(400, f"tools[{position}]: {error}", param="tools") from error
-        if tool.name in tools:
-            raise Refused(400, f'two tools are named "{tool.name}"', param="tools")
-        tools[tool.name] = tool
-    return tuple(tools.values())
 
 
 def _as_in_chat(wanted: str | dict[str, Any] | None) -> str | dict[str, Any] | None:

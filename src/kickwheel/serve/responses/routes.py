@@ -20,7 +20,7 @@ from kickwheel.serve import outgoing
 from kickwheel.serve.answering import Answering, Question, unless_left
 from kickwheel.serve.errors import Refused, refusal
 from kickwheel.serve.listing import page, read_page
-from kickwheel.serve.outgoing import Outgoing, Receive, Send
+from kickwheel.serve.outgoing import Outgoing, Receive, Send, Told
 from kickwheel.serve.responses.background import RESPONSE_ID, Background
 from kickwheel.serve.responses.kept import KeptResponses
 from kickwheel.serve.responses.request import Asked, read
@@ -64,7 +64,7 @@ class Responses:
             answer = await self._in_background(request, asked, question.identity)
             await answer(request.scope, request.receive, send)
             return
-        told = _Told(response, send, stream=bool(asked.body.stream))
+        told = _Making(response, send, stream=bool(asked.body.stream))
 
         async def work() -> None:
             await self._answering.answer(model, question, told)
@@ -94,7 +94,7 @@ class Responses:
             (await self.background.now(identity, who)).response, headers=_trace(identity)
         )
 
-    async def _keep(self, asked: Asked, told: "_Told", who: Caller) -> None:
+    async def _keep(self, asked: Asked, told: "_Making", who: Caller) -> None:
         try:
             await run_in_threadpool(self.kept.add, told.response, _named(asked), who)
         except StoreError as error:
@@ -155,24 +155,14 @@ class _Create:
         await self._responses.make(Request(scope, receive), send)
 
 
-class _Told:
+class _Making(Told):
     """A response on its way to the client, streamed or whole."""
 
     def __init__(self, response: dict[str, Any], send: Send, *, stream: bool) -> None:
         trace = response["id"].removeprefix(RESPONSE_ID)
-        self._out = Outgoing(send, trace, stream=stream)
+        super().__init__(Outgoing(send, trace, stream=stream))
         self._waiting: list[bytes] = []
         self._unfolding = Unfolding(response, self._tell)
-
-    @property
-    def begun(self) -> bool:
-        """Whether the client was told anything."""
-        return self._out.begun
-
-    @property
-    def ended(self) -> bool:
-        """Whether the client was told all."""
-        return self._out.ended
 
     @property
     def response(self) -> dict[str, Any]:
@@ -184,7 +174,7 @@ class _Told:
         if not self._unfolding.told:
             self._unfolding.begin()
         self._unfolding.add(delta)
-        if self._out.stream and not isinstance(delta, Done):
+        if self.out.stream and not isinstance(delta, Done):
             await self._flush()
 
     async def fail(self, error: Exception) -> None:
@@ -196,19 +186,19 @@ class _Told:
 
     async def close(self) -> None:
         """Sends what is left: the whole response, or the end of the stream."""
-        if self._out.stream:
+        if self.out.stream:
             await self._flush(last=True)
         else:
-            await self._out.whole(self.response)
+            await self.out.whole(self.response)
 
     def _tell(self, event: Event) -> None:
-        if self._out.stream:
+        if self.out.stream:
             self._waiting.append(outgoing.event(event, event["type"]))
 
     async def _flush(self, *, last: bool = False) -> None:
         data = b"".join(self._waiting)
         self._waiting.clear()
-        await self._out.events(data, last=last)
+        await self.out.events(data, last=last)
 
 
 def _streamed(events: AsyncGenerator[Event], identity: str) -> Response:
