@@ -168,7 +168,7 @@ def _write_tensors(
     files = sorted(folder.glob("*.safetensors"))
     total, done = sum(file.stat().st_size for file in files), 0
     for file in files:
-        for name, values in _tensors(file):
+        for name, values in tensors(file):
             done += values.nbytes
             if name == "lm_head.weight" and config.get("tie_word_embeddings", False):
                 continue
@@ -183,7 +183,7 @@ def _write_tensors(
             on_progress(min(done, total), total)
 
 
-def _tensors(file: Path) -> Iterator[tuple[str, Any]]:
+def tensors(file: Path) -> Iterator[tuple[str, Any]]:
     """The tensors of a safetensors file as float32: numpy has no bfloat16, so we read ourselves."""
     import numpy as np
 

@@ -26,6 +26,7 @@ metrics    /v1/metrics, for Prometheus
 house      what the front door needs to know of the app behind it
 opened     that, for an app that is open
 peft       adapters that others lay into the folder of NIM_PEFT_SOURCE
+peft       adapters that others lay into the folder of NIM_PEFT_SOURCE
 tuning     what a job does: the tuning of `kickwheel tune`
 errors     errors as OpenAI's clients read them
 

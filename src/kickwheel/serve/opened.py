@@ -18,6 +18,7 @@ from kickwheel.models.engines.engine import Engine, open_engine
 from kickwheel.models.engines.llamacpp import FollowingModel, LocalModel
 from kickwheel.records import Adapter
 from kickwheel.serve.house import ModelCard
+from kickwheel.serve.peft import PeftFolder, peft_folder
 
 TUNED = "ft:"
 """How the refs of finished fine-tuning jobs begin."""
@@ -40,7 +41,10 @@ class _Kept:
 async def opened(app: App) -> AsyncGenerator["OpenedHouse"]:
     """The house of an open app, with the engines that it starts for jobs' models."""
     async with AsyncExitStack() as stack:
-        yield OpenedHouse(app, stack)
+        house = OpenedHouse(app, stack)
+        cache = app.store.folder / "peft"
+        house.outside = await stack.enter_async_context(peft_folder(cache, house.engines))
+        yield house
 
 
 class OpenedHouse:
@@ -56,12 +60,19 @@ class OpenedHouse:
         self._known: dict[str, _Kept | None] = {}
         """By id; what is in the store never changes. `None`: its record is damaged."""
         self._lock = asyncio.Lock()
+        self.outside: PeftFolder | None = None
+        """Adapters that others lay into a folder."""
         for live in app.live.values():
             if isinstance(live, LocalModel | FollowingModel):
                 self._engines.setdefault(live.engine.base.name, live.engine)
 
+    def engines(self) -> Sequence[Engine]:
+        """The engines of all bases that run here."""
+        return list(self._engines.values())
+
     def models(self) -> Sequence[ModelCard]:
-        """Agents and models of the file, then bases, finished jobs' models, and adapters."""
+        """Agents and models of the file, then bases, adapters of others, finished jobs' models, and
+        adapters of the store."""
         cards = [
             ModelCard(
                 id=name,
@@ -76,6 +87,10 @@ class OpenedHouse:
             ModelCard(id=base, created=self._since, context=engine.context, tunable=True)
             for base, engine in list(self._engines.items())
         ]
+        taken = {card.id for card in cards}
+        for name, found in (self.outside.found if self.outside else {}).items():
+            if name not in taken:
+                cards.append(ModelCard(id=name, created=found.created, parent=found.base))
         for name, identity in self._adapters():
             kept = self._kept(identity)
             if kept is not None:
@@ -96,11 +111,16 @@ class OpenedHouse:
         async with self._lock:
             if name in self._engines:
                 return await self._engines[name].model(None, name)
-            target = await self._target(name)
+            outside = self.outside.found.get(name) if self.outside else None
+            target = await self._target(name) if outside is None else f"{name} {outside.folder}"
             self._drop_lost()
             model = self._models.get(target)
             if model is None:
-                model = self._models[target] = await self._with_adapter(target, name)
+                model = self._models[target] = await (
+                    self._with_adapter(target, name)
+                    if outside is None
+                    else self._engines[outside.base].model(outside.folder, name)
+                )
             self._models.move_to_end(target)
             while len(self._models) > KEPT:
                 self._models.popitem(last=False)

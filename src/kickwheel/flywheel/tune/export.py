@@ -1,8 +1,4 @@
-"""The adapter's files: PEFT's, as vLLM, NIM and peft itself load them, and llama.cpp's.
-
-llama.cpp turns the rotary halves of q and k by turns, transformers one after the other, so the rows
-of the B of those two are permuted on the way. Source: llama.cpp, convert_lora_to_gguf.py.
-"""
+"""The adapter's files: PEFT's, as vLLM, NIM and peft itself load them, and llama.cpp's."""
 
 import os
 import shutil
@@ -11,13 +7,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kickwheel.core.errors import DataError, MissingExtra
+from kickwheel.core.errors import DataError
 from kickwheel.core.files import storage_error
 from kickwheel.flywheel.tune.base import Base
-from kickwheel.models.checkpoint import interleaved
+from kickwheel.models import gguf, peft
 
 _PREFIX = "base_model.model."
-_PERMUTED = ("llama",)
 SERVED = ("llama", "qwen2", "qwen3", "gemma2", "phi3", "smollm3")
 """Architectures, as GGUF names them, whose adapters llama.cpp takes from us."""
 
@@ -57,30 +52,15 @@ def write_gguf(adapter: Path, base: Base, target: Path) -> None:
     Raises:
         DataError: it adapts something that llama.cpp's form has no name for.
     """
-    import json
-
-    from safetensors.numpy import load_file
-
-    gguf = _package()
-    about = json.loads((adapter / "adapter_config.json").read_text())
-    name_of = _names(base)
-    writer = gguf.GGUFWriter(target, base.architecture)
-    writer.add_type(gguf.GGUFType.ADAPTER)
-    writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
-    writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, float(about["lora_alpha"]))
-    for key, array in sorted(load_file(adapter / "adapter_model.safetensors").items()):
-        module, _, matrix = key.removeprefix(_PREFIX).removesuffix(".weight").rpartition(".")
-        name = name_of(module)
-        if name is None or matrix not in ("lora_A", "lora_B"):
-            raise DataError(f"llama.cpp has no name for {key}")
-        heads = _heads(base.model.config, name)
-        if matrix == "lora_B" and heads and base.architecture in _PERMUTED:
-            array = interleaved(array, heads)
-        writer.add_tensor(f"{name}.weight.{matrix.lower()}", array.astype("float32", order="C"))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    config = base.model.config
+    heads = int(config.num_attention_heads)
+    shape = peft.Shape(
+        base.architecture,
+        layers=int(config.num_hidden_layers),
+        heads=heads,
+        kv_heads=int(config.num_key_value_heads or heads),
+    )
+    peft.write_gguf(adapter, shape, target)
 
 
 def check_names(model: Any, base: Base) -> None:
@@ -104,24 +84,7 @@ def check_names(model: Any, base: Base) -> None:
 
 def _names(base: Base) -> Callable[[str], str | None]:
     """The name in GGUF of a module that transformers names, without its `.weight`."""
-    gguf = _package()
-    architectures = {name: number for number, name in gguf.MODEL_ARCH_NAMES.items()}
-    layers = base.model.config.num_hidden_layers
-    names = gguf.get_tensor_name_map(architectures[base.architecture], layers)
-
-    def name_of(module: str) -> str | None:
-        found: str | None = names.get_name(module)
-        return found
-
-    return name_of
-
-
-def _package() -> Any:
-    try:
-        import gguf
-    except ImportError as error:
-        raise MissingExtra("writing an adapter for llama.cpp", "tune") from error
-    return gguf
+    return gguf.tensor_names(base.architecture, int(base.model.config.num_hidden_layers))
 
 
 def fits(about: Mapping[str, Any], base: Base) -> None:
@@ -138,11 +101,3 @@ def fits(about: Mapping[str, Any], base: Base) -> None:
             f"({str(about.get('base_sha256'))[:12]}…), and the base at hand is another "
             f"({base.sha256[:12]}…). Take that base, or tune again."
         )
-
-
-def _heads(config: Any, name: str) -> int:
-    if name.endswith("attn_q"):
-        return int(config.num_attention_heads)
-    if name.endswith("attn_k"):
-        return int(config.num_key_value_heads or config.num_attention_heads)
-    return 0
