@@ -23,7 +23,7 @@ from kickwheel.agents.offered import Offered, offered
 from kickwheel.agents.preview import first
 from kickwheel.agents.run import AgentPart
 from kickwheel.agents.work import Worker
-from kickwheel.appfile import AppFile, Flywheel, check_loop, check_record
+from kickwheel.appfile import AppFile, Flywheel, check_loop, check_offer, check_record
 from kickwheel.core import redact
 from kickwheel.core.config import Document, check, read_yaml
 from kickwheel.core.errors import ConfigError, KickwheelError, Mistake, UsageError
@@ -192,6 +192,7 @@ def check_app(path: Path) -> Plan:
     _check_circles(document, parts, mistakes)
     check_loop(document, mistakes)
     check_record(document, mistakes)
+    check_offer(document, mistakes)
     if mistakes or config is None:
         raise ConfigError(sorted(mistakes, key=lambda m: (m.line, m.column)))
     file = document.file.resolve()

@@ -58,6 +58,14 @@ class A2a(Section):
     those that anybody can reach need not stand here."""
 
 
+class Mcp(Section):
+    """What is offered over MCP, at `/mcp` and by `kickwheel mcp`."""
+
+    offer: tuple[str, ...] | None = None
+    """Names of agents, and of entries of `tools`, all of whose tools are meant; of kind `files`
+    also the files, as resources. By default all agents."""
+
+
 class Serve(Section):
     """How `kickwheel serve` listens."""
 
@@ -67,6 +75,7 @@ class Serve(Section):
     """Port to listen on; 0 takes a free one."""
     auth: Auth = Auth()
     a2a: A2a = A2a()
+    mcp: Mcp = Mcp()
     record: str | None = None
     """The entry of `models`, of kind `openai`, whose server gets what programs ask at
     `/t/<project>/v1`; what passes becomes traces of the project."""
@@ -354,6 +363,18 @@ def check_record(document: Document, mistakes: list[Mistake]) -> None:
     elif isinstance(entry, Mapping) and entry.get("kind") != "openai":
         what = f"models.{wanted} is of kind {entry.get('kind')}; traffic goes to kind openai only"
         mistakes.append(document.mistake(where, what))
+
+
+def check_offer(document: Document, mistakes: list[Mistake]) -> None:
+    """Adds the names under `serve.mcp.offer` that name neither an agent nor tools."""
+    serve = document.data.get("serve")
+    section = serve.get("mcp") if isinstance(serve, Mapping) else None
+    names = section.get("offer") if isinstance(section, Mapping) else None
+    known = [*(document.data.get("agents") or ()), *(document.data.get("tools") or ())]
+    for position, name in enumerate(names if isinstance(names, list) else ()):
+        if isinstance(name, str) and name not in known:
+            what = f'no agent or tools named "{name}". {nearest(name, known)}'
+            mistakes.append(document.mistake(("serve", "mcp", "offer", position), what))
 
 
 def _unmeasured(loop: Mapping[str, Any], files: Sequence[Path]) -> Iterator[tuple[str, str]]:

@@ -10,7 +10,7 @@ from typing import Any
 from kickwheel.agents.ask import ask
 from kickwheel.agents.delegate import as_tool
 from kickwheel.agents.events import Agent
-from kickwheel.agents.tools import InvalidArguments, Tool, calling
+from kickwheel.agents.tools import Effects, InvalidArguments, Limits, Tool, calling
 from kickwheel.core.errors import ModelError, ToolError
 from kickwheel.core.identity import fresh
 from kickwheel.records import Message, ToolCall, ToolSpec
@@ -28,6 +28,12 @@ class Offered:
     def spec(self) -> ToolSpec:
         """Its name, what it is good for, and the JSON Schema of its arguments, without `$ref`."""
         return self._tool.spec
+
+    @property
+    def effects(self) -> Effects | None:
+        """What a call does to the world; `None` where nobody knows, as of an agent."""
+        limits: Limits = getattr(self._tool, "limits", Limits())
+        return limits.effects
 
     async def call(self, arguments: Mapping[str, Any] | str) -> str:
         """What the tool says.
@@ -54,15 +60,28 @@ class OfferedAgent(Offered):
 
     def __init__(self, agent: Agent, recorder: Recorder) -> None:
         super().__init__(as_tool(agent), recorder)
-        self._agent = agent
+        self.agent = agent
 
-    async def call(self, arguments: Mapping[str, Any] | str) -> str:
-        """What the agent answers; see `Offered.call`."""
+    @property
+    def effects(self) -> Effects | None:
+        """Nobody knows what it will do."""
+        return None
+
+    def question(self, arguments: Mapping[str, Any] | str) -> list[Message]:
+        """The conversation that the task begins.
+
+        Raises:
+            InvalidArguments: there is no task.
+        """
         given = json.loads(arguments) if isinstance(arguments, str) else arguments
         task = given.get("task") if isinstance(given, Mapping) else None
         if not isinstance(task, str) or not task.strip():
             raise InvalidArguments(f'{self.spec.name} wants a "task": what is to be done')
-        answered = await ask(self._agent, [Message(role="user", content=task)], self._recorder)
+        return [Message(role="user", content=task)]
+
+    async def call(self, arguments: Mapping[str, Any] | str) -> str:
+        """What the agent answers; see `Offered.call`."""
+        answered = await ask(self.agent, self.question(arguments), self._recorder)
         if answered.note and not answered.answer:
             raise ModelError(f"{self.spec.name}: {answered.note}")
         return answered.answer

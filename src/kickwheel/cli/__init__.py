@@ -20,6 +20,7 @@ VERBS = {
     "resume": "Go on with a run that its program left.",
     "cancel": "End a run.",
     "serve": "Answer over the OpenAI protocol.",
+    "mcp": "Answer over MCP on standard input and output.",
     "pull": "Get a base model, checked and kept for offline use.",
     "import": "Land traffic from a file as traces.",
     "import-nat": "Make an app of a NeMo Agent Toolkit workflow, and tell what is left to do.",

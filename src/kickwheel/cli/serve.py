@@ -96,7 +96,7 @@ def command(
         async with AsyncExitStack() as stack:
             live = await stack.enter_async_context(open_app(plan))
             house = await stack.enter_async_context(opened(live))
-            routes = await stack.enter_async_context(doors(live, house))
+            routes = await stack.enter_async_context(doors(live, house, alone=not shared))
             recorded = None
             if upstream is not None:
                 recorded = await stack.enter_async_context(

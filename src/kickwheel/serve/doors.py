@@ -9,20 +9,24 @@ from starlette.routing import BaseRoute
 from kickwheel.app import App
 from kickwheel.serve.a2a.door import a2a_routes
 from kickwheel.serve.house import House
+from kickwheel.serve.mcp.door import mcp_routes
 
 
 @asynccontextmanager
-async def doors(app: App, house: House) -> AsyncGenerator[list[BaseRoute]]:
+async def doors(app: App, house: House, *, alone: bool = True) -> AsyncGenerator[list[BaseRoute]]:
     """The routes of all doors, open while the block runs.
 
     Args:
         app: the open app.
         house: what answers under which name.
+        alone: whether no other process answers at the same port.
     """
     async with AsyncExitStack() as stack:
         routes: list[BaseRoute] = []
         if _installed("a2a", "sse_starlette"):
             routes += await stack.enter_async_context(a2a_routes(app))
+        if _installed("mcp"):
+            routes += await stack.enter_async_context(mcp_routes(app, alone=alone))
         yield routes
 
 

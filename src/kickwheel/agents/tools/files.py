@@ -142,6 +142,25 @@ def read(root: Root, asked: Mapping[str, Any], page: int, encoding: str | None) 
         return _page(opened, line, column, page)
 
 
+def whole(root: Root, path: str, encoding: str | None, most: int) -> str | bytes:
+    """All that a file holds: as text, or as bytes where it is none.
+
+    Raises:
+        InvalidArguments: there is no such file, or it lies outside the root.
+        ToolError: it holds more than `most` bytes.
+    """
+    with root.file(path) as handle, io.FileIO(handle, closefd=False) as raw:
+        size = os.fstat(handle).st_size
+        data = raw.read(most + 1) if size <= most else b""
+        if size > most or len(data) > most:
+            raise ToolError(
+                f"{path} has {size:,} bytes, and {most:,} are read at once", lasting=True
+            )
+    if encoding is None and not text.is_text(data[:SAMPLE]):
+        return data
+    return text.decoded(data, encoding)
+
+
 def _line(entry: Entry) -> str:
     path = entry.path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     if entry.kind != "file":
