@@ -7,6 +7,7 @@ import sqlite3
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def test_what_the_real_exporter_sends_span_by_span_is_one_trace(
         Message(role="user", content="Mail <email_1>"),
     )
     assert chat.output == (Message(role="assistant", tool_calls=(called,)),)
-    assert chat.attributes[genai.FINISH_REASONS] == ["tool_call"]
+    assert chat.attributes[genai.FINISH_REASONS] == ["tool_calls"]
     assert [spec.name for spec in chat.tools] == ["find"]
     assert tool.input == (Message(role="assistant", tool_calls=(called,)),)
     assert tool.output == (Message(role="tool", content="nothing", tool_call_id="call_7"),)
@@ -196,6 +197,34 @@ def test_a_locked_store_says_later_and_the_same_again_loses_nothing(
     for _ in range(2):
         assert post(served, body)[0] == 200
     assert len(served.traces.get(TRACE).spans) == 1
+
+
+def test_a_full_disk_says_later_too(served: Served) -> None:
+    writer = served.store.database._writer  # type: ignore[attr-defined]
+    (pages,) = writer.execute("PRAGMA page_count").fetchone()
+    writer.execute(f"PRAGMA max_page_count = {pages}")
+    value = {"stringValue": "x" * (1 << 20)}
+    large = a_span("00f067aa0ba902b7", attributes=[{"key": "long", "value": value}])
+    body = json.dumps(a_request(large)).encode()
+    status, answer, headers = post(served, body)
+    assert (status, "retry-after" in headers) == (503, True)
+    assert b"disk is full" in answer
+    assert served.traces.count() == 0
+    writer.execute("PRAGMA max_page_count = 1000000")
+    assert post(served, body)[0] == 200
+    assert served.traces.list()[0].spans == 1
+
+
+def test_spans_of_one_trace_from_many_senders_at_once_are_all_there(served: Served) -> None:
+    bodies = [
+        json.dumps(a_request(*(a_span(f"{n:016x}", "1" * 16) for n in range(first, first + 20))))
+        for first in range(1, 201, 10)
+    ]
+    with ThreadPoolExecutor(8) as several:
+        statuses = list(several.map(lambda body: post(served, body.encode())[0], bodies))
+    assert set(statuses) == {200}
+    assert served.traces.list()[0].spans == 210
+    assert len(served.traces.get(TRACE).spans) == 210
 
 
 def a_span(identity: str, parent: str = "", **more: Any) -> dict[str, Any]:

@@ -1,11 +1,13 @@
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
+from kickwheel.models.caller import Caller
 from kickwheel.records import Feedback, Message, Span, ToolCall, Trace
-from tests.serve.conftest import Served
+from tests.serve.conftest import Rooms, Served, running
 
 GO = {"type": "object", "properties": {"where": {"type": "string"}}, "required": ["where"]}
 
@@ -125,3 +127,12 @@ def test_a_trace_that_is_not_there_is_not_shown(served: Served) -> None:
 
 def show(served: Served, identity: str, **asked: Any) -> httpx2.Response:
     return httpx2.get(f"{served.url}/v1/traces/{identity}", params=asked)
+
+
+def test_a_key_of_a_tenant_does_not_show_traces_of_others(tmp_path: Path, rooms: Rooms) -> None:
+    keys = {"ours": Caller(user="ann"), "theirs": Caller(user="bob", tenant="clinic")}
+    with running(tmp_path / "store", rooms, keys=keys) as served:
+        for key, status in (("ours", 404), ("theirs", 403)):
+            headers = {"authorization": f"Bearer {key}"}
+            answer = httpx2.get(f"{served.url}/v1/traces/0123", headers=headers)
+            assert answer.status_code == status

@@ -20,6 +20,7 @@ from kickwheel.cli import group
 from kickwheel.core.errors import ConfigError, KickwheelError, UsageError
 from kickwheel.core.store import open_store
 from kickwheel.flywheel.export import export
+from kickwheel.flywheel.traffic import import_
 from kickwheel.records import Message, Span, Trace
 from kickwheel.trace.otlp import plain, send
 from kickwheel.trace.otlp.read import read
@@ -239,6 +240,13 @@ async def test_what_is_stored_is_exported_to_a_file_and_to_a_collector(tmp_path:
     assert [read(plain.read(line)).arrivals[0].spans for line in lines] == [
         trace.spans for trace in clean
     ]
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "app.yml").write_text(APP)
+    assert import_(file, other).new == 2
+    with open_store(other / ".kickwheel") as store:
+        there = list(Traces(store).all())
+    assert [trace.spans for trace in there] == [trace.spans for trace in clean]
     async with collecting(web.Response(status=503)) as collector:
         done = await asyncio.to_thread(export, tmp_path, collector.url, workload="shop")
         assert (done.traces, done.spans, collector.spans) == (2, 601, 601)
