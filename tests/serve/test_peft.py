@@ -1,6 +1,7 @@
 """NIM_PEFT_SOURCE: real adapters in PEFT's layout beside a real engine with a tiny base."""
 
 import json
+import re
 import shutil
 import time
 import urllib.request
@@ -16,7 +17,7 @@ from safetensors.numpy import save_file
 from kickwheel.models import gguf, peft
 from kickwheel.models.checkpoint import halved
 from tests.models import tiny
-from tests.serve.a2a.served import Server, serving
+from tests.serve.a2a.served import KEY, Server, serving
 
 NAMES = {
     "attn_q": "self_attn.q_proj",
@@ -98,7 +99,7 @@ def test_what_is_written_is_what_was_read(source: Path, tmp_path: Path) -> None:
 
 
 def test_an_adapter_answers_beside_its_base_under_the_name_of_its_folder(
-    source: Path, monkeypatch: pytest.MonkeyPatch
+    source: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tiny.write_base(source.parent / "wide.gguf", width=128)
     tiny.write_adapter(source.parent / "other", width=128)
@@ -114,7 +115,12 @@ def test_an_adapter_answers_beside_its_base_under_the_name_of_its_folder(
         assert found.keys() & {"mine", "for-another-base", "half", "dora", "cut"} == {"mine"}
         assert found["mine"] is not None
         assert say(server, "mine") != say(server, "plain")
+    page = (Path(__file__).parents[2] / "docs" / "nim.md").read_text("utf-8")
+    (shown,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     with served(source, monkeypatch) as server:
+        monkeypatch.setenv("OPENAI_API_KEY", KEY)
+        exec(shown.replace("http://127.0.0.1:8000", server.url), {})
+        assert capsys.readouterr().out == "['mine']\n"
         first = sorted((source.parent / "app" / ".kickwheel" / "peft").iterdir())
         assert say(server, "mine")
         assert sorted((source.parent / "app" / ".kickwheel" / "peft").iterdir()) == first

@@ -76,7 +76,8 @@ class PeftFolder:
     def _fitting(self, folder: Path, engines: list[Engine]) -> Fitting | None:
         missing = [f for f in (peft.CONFIG, peft.WEIGHTS) if not (folder / f).is_file()]
         if missing:
-            return _left_out(folder, f"{' and '.join(missing)} missing")
+            _left_out(folder, f"{' and '.join(missing)} missing")
+            return None
         why = ["no base of kind local runs here"] if not engines else []
         for engine in engines:
             try:
@@ -86,7 +87,8 @@ class PeftFolder:
                 return Fitting(engine.base.name, kept, created)
             except (KickwheelError, OSError) as error:
                 why.append(f"{engine.base.name}: {error}")
-        return _left_out(folder, "; ".join(why))
+        _left_out(folder, "; ".join(why))
+        return None
 
     def _written(self, folder: Path, engine: Engine) -> Path:
         """The folder with the adapter as the engine reads it; written where it is not yet."""
