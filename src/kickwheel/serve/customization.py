@@ -22,6 +22,7 @@ from kickwheel.serve.files import Files
 from kickwheel.serve.house import House
 from kickwheel.serve.job import Job, Jobs
 from kickwheel.serve.jobs import Hyperparameters, JobBody, Lora, check_model, new_job
+from kickwheel.serve.listing import count
 from kickwheel.serve.worker import Worker
 
 STATUSES = {
@@ -333,10 +334,11 @@ def _plain(output: str) -> str:
 
 
 def _count(request: Request, name: str, usual: int) -> int:
-    asked = request.query_params.get(name, str(usual))
-    if not asked.isascii() or not asked.isdecimal() or not 1 <= int(asked) <= 1000:
-        raise Refused(400, f"{name} must be from 1 to 1000, not {asked}", param=name)
-    return int(asked)
+    said = request.query_params.get(name, str(usual))
+    asked = count(said)
+    if asked is None or not 1 <= asked <= 1000:
+        raise Refused(400, f"{name} must be from 1 to 1000, not {said}", param=name)
+    return asked
 
 
 def _time(at: float) -> str:

@@ -28,13 +28,19 @@ def read_page(request: Request, *, most: int = 100, usual: int = 20) -> Page:
         Refused: `limit` or `order` is wrong (400).
     """
     query = request.query_params
-    limit = query.get("limit", str(min(usual, most)))
-    if not limit.isascii() or not limit.isdecimal() or not 1 <= int(limit) <= most:
-        raise Refused(400, f"limit must be from 1 to {most}, not {limit}", param="limit")
+    said = query.get("limit", str(min(usual, most)))
+    limit = count(said)
+    if limit is None or not 1 <= limit <= most:
+        raise Refused(400, f"limit must be from 1 to {most}, not {said}", param="limit")
     order = query.get("order", "desc")
     if order not in ("asc", "desc"):
         raise Refused(400, f'order must be "asc" or "desc", not "{order}"', param="order")
-    return Page(query.get("after"), int(limit), order == "asc")
+    return Page(query.get("after"), limit, order == "asc")
+
+
+def count(text: str) -> int | None:
+    """The number that a text from a query is; `None` where it is none, or far too large."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else None
 
 
 def page(

@@ -18,6 +18,7 @@ from kickwheel.core.journal import KeptRun
 from kickwheel.core.store import Store
 from kickwheel.models.caller import Caller
 from kickwheel.serve.errors import Refused, invalid
+from kickwheel.serve.listing import count
 
 MOST = 200
 """Runs in one list at most."""
@@ -63,10 +64,10 @@ def run_routes(store: Store, keeper: Keeper) -> list[Route]:
         return [shown(run) for run in store.runs.recent(limit, who.user, who.tenant)]
 
     async def all_of_them(request: Request) -> JSONResponse:
-        asked = request.query_params.get("limit", "20")
-        if not (asked.isascii() and asked.isdecimal()) or not 0 < int(asked) <= MOST:
+        limit = count(request.query_params.get("limit", "20"))
+        if limit is None or not 0 < limit <= MOST:
             raise Refused(400, f"limit must be 1 to {MOST}", param="limit")
-        data = await run_in_threadpool(listed, int(asked), request.state.caller)
+        data = await run_in_threadpool(listed, limit, request.state.caller)
         return JSONResponse({"object": "list", "data": data})
 
     async def named(request: Request) -> KeptRun:

@@ -23,6 +23,7 @@ from kickwheel.flywheel.traffic import check_right
 from kickwheel.records import Feedback, wire
 from kickwheel.records.openai import message_from_openai
 from kickwheel.serve.errors import Refused, invalid
+from kickwheel.serve.listing import count
 from kickwheel.trace.record import Recorder
 from kickwheel.trace.store import Traces
 
@@ -99,8 +100,9 @@ def trace_routes(traces: Traces, recorder: Recorder) -> list[Route]:
 
 
 def _limit(written: str) -> int:
-    if written.isdecimal() and 1 <= int(written) <= MOST:
-        return int(written)
+    limit = count(written)
+    if limit is not None and 1 <= limit <= MOST:
+        return limit
     raise Refused(400, f"limit must be between 1 and {MOST}, not {written}", param="limit")
 
 

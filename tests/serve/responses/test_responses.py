@@ -300,3 +300,15 @@ def test_feedback_finds_an_answer_by_its_own_id(served: Served) -> None:
     made = client.responses.create(model="echo", input="hi")
     client.post(f"/traces/{made.id}/feedback", body={"verdict": "bad"}, cast_to=object)
     assert served.traces.get(made.id.removeprefix("resp_")).feedback[0].verdict == "bad"
+
+
+@pytest.mark.parametrize("number", ["²", "٣", "-1", "9" * 5000, "x", ""])
+def test_a_number_that_is_none_is_refused(served: Served, number: str) -> None:
+    made = served.client().responses.create(model="echo", input="hi")
+    for path, key in (("", "starting_after"), ("/input_items", "limit")):
+        with pytest.raises(openai.BadRequestError, match=key):
+            served.client().get(
+                f"/responses/{made.id}{path}",
+                options={"params": {key: number, "stream": "true"}},
+                cast_to=object,
+            )

@@ -19,7 +19,7 @@ from kickwheel.models.chat import Delta, Done
 from kickwheel.serve import outgoing
 from kickwheel.serve.answering import Answering, Question, unless_left
 from kickwheel.serve.errors import Refused, refusal
-from kickwheel.serve.listing import page, read_page
+from kickwheel.serve.listing import count, page, read_page
 from kickwheel.serve.outgoing import Outgoing, Receive, Send, Told
 from kickwheel.serve.responses.background import RESPONSE_ID, Background
 from kickwheel.serve.responses.kept import KeptResponses
@@ -112,11 +112,12 @@ def response_routes(responses: Responses) -> list[Route]:
         found = await background.now(identity, who)
         if not _flag(request, "stream"):
             return JSONResponse(found.response)
-        after = request.query_params.get("starting_after", "-1")
-        if after != "-1" and not (after.isascii() and after.isdecimal()):
-            what = f"starting_after must be the number of an event, not {after}"
+        said = request.query_params.get("starting_after")
+        after = -1 if said is None else count(said)
+        if after is None:
+            what = f"starting_after must be the number of an event, not {said}"
             raise Refused(400, what, param="starting_after")
-        return _streamed(background.events(identity, who, int(after)), identity)
+        return _streamed(background.events(identity, who, after), identity)
 
     async def cancel(request: Request) -> Response:
         identity, who = request.path_params["identity"], request.state.caller
