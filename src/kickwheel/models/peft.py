@@ -96,6 +96,8 @@ def _alpha(file: Path) -> float:
     for key in ("use_dora", "alpha_pattern", "modules_to_save"):
         if about.get(key):
             raise DataError(f"{file}: llama.cpp knows no {key}")
+    if about.get("use_rslora") and about.get("rank_pattern"):
+        raise DataError(f"{file}: llama.cpp has one strength for all ranks of rsLoRA")
     # rsLoRA scales by alpha / sqrt(rank).
     return alpha * math.sqrt(rank) if about.get("use_rslora") else alpha
 

@@ -21,11 +21,11 @@ listing    lists in pages
 traces     /v1/traces/{id}/feedback
 auth       who may come in
 health     /v1/health/live and /ready
+a2a        /a2a/<agent>, for agents of others
 contracts  /v1/metadata and /v1/version, as a NIM answers them
 metrics    /v1/metrics, for Prometheus
 house      what the front door needs to know of the app behind it
 opened     that, for an app that is open
-peft       adapters that others lay into the folder of NIM_PEFT_SOURCE
 peft       adapters that others lay into the folder of NIM_PEFT_SOURCE
 tuning     what a job does: the tuning of `kickwheel tune`
 errors     errors as OpenAI's clients read them

@@ -12,7 +12,9 @@ agents:
   form: {kind: "talkers:Echo", output: {type: object, properties: {turns: {type: integer}}}}
   slow: {kind: "talkers:Slow"}
   boss: {kind: human, choices: [approve, reject]}
-serve: {a2a: {push_to: [127.0.0.1]}}
+serve:
+  a2a: {push_to: [127.0.0.1]}
+  auth: {key: "${KICKWHEEL_API_KEY}", keys: [{key: the-key-of-bob, user: bob}]}
 """
 
 

@@ -5,9 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from a2a.types import GetTaskRequest, SubscribeToTaskRequest, TaskState
+from a2a.types import GetTaskRequest, SubscribeToTaskRequest, Task, TaskState
 
-from tests.serve.a2a.served import Server, eventually, message, send, serving
+from kickwheel.core.store import open_store
+from kickwheel.records import Message as Said
+from kickwheel.records import wire
+from kickwheel.serve.a2a.tasks import Kept, Tasks
+from kickwheel.serve.auth import Keys
+from tests.serve.a2a.served import KEY, Server, eventually, message, send, serving
 from tests.serve.a2a.test_server import text, until
 
 
@@ -56,3 +61,20 @@ async def test_a_task_goes_on_after_its_server_has_ended(folder: Path, gently: b
     with serving(folder) as third:
         async with third.client("slow", streaming=False) as client:
             assert text(await client.get_task(GetTaskRequest(id=task))) == "begun and done"
+
+
+async def test_a_task_whose_run_never_began_is_begun(folder: Path) -> None:
+    conversation = (Said(role="user", content="one"),)
+    task = Task(id="t-1", context_id="c-1")
+    task.status.state = TaskState.TASK_STATE_SUBMITTED
+    asker = Keys([KEY]).admit(
+        {"path": "/", "headers": [(b"authorization", f"Bearer {KEY}".encode())]}
+    )
+    with open_store(folder / ".kickwheel") as store:
+        Tasks(store.database).add(
+            Kept("echo", asker.tenant, asker.user, wire.to_bytes(conversation), task)
+        )
+        store.database.write(lambda c: c.execute("UPDATE task SET updated = 1"))
+    with serving(folder) as server:
+        async with server.client("echo", streaming=False) as client:
+            assert text(await until(client, "t-1", TaskState.TASK_STATE_COMPLETED)) == "user: one"

@@ -23,7 +23,6 @@ from a2a.utils.errors import (
     UnsupportedOperationError,
 )
 
-from kickwheel.core.store import open_store
 from tests.serve.a2a.served import BINDINGS, Server, eventually, message, send
 
 DONE = TaskState.TASK_STATE_COMPLETED
@@ -232,18 +231,45 @@ async def test_tasks_are_listed_page_by_page(server: Server) -> None:
 
 async def test_tasks_of_others_are_not_there(server: Server) -> None:
     async with server.client("echo", streaming=False) as client:
-        (event,) = await send(client, message("mine"))
+        (event,) = await send(client, message("mine", identity="m-mine"))
         task = event.task.id
-        with open_store(server.folder / ".kickwheel") as store:
-            change = "UPDATE task SET asker = 'key-other' WHERE id = ?"
-            store.database.write(lambda c: c.execute(change, (task,)))
-        with pytest.raises(TaskNotFoundError, match=task):
-            await client.get_task(GetTaskRequest(id=task))
-        listed = await client.list_tasks(ListTasksRequest(page_size=100))
-        assert task not in {one.id for one in listed.tasks}
+    async with server.client("echo", key="the-key-of-bob", streaming=False) as bob:
+        for method, request in (
+            (bob.get_task, GetTaskRequest(id=task)),
+            (bob.cancel_task, CancelTaskRequest(id=task)),
+        ):
+            with pytest.raises(TaskNotFoundError, match=task):
+                await method(request)
+        with pytest.raises(TaskNotFoundError):
+            await send(bob, message("more", task=task))
+        assert not (await bob.list_tasks(ListTasksRequest())).tasks
+        (own,) = await send(bob, message("mine", identity="m-mine"))
+        assert own.task.id != task
+        (other,) = await send(bob, message("hear", context=event.task.context_id))
+        assert text(other.task) == "user: hear"
     async with server.client("boss", streaming=False) as client:
         with pytest.raises(TaskNotFoundError):
             await client.get_task(GetTaskRequest(id=task))
+
+
+async def test_many_at_once_and_the_same_twice_at_once(server: Server) -> None:
+    async with server.client("echo") as client:
+        said = [message(f"n {n}") for n in range(20)]
+        twins = [message("twin", identity="m-twin") for _ in range(2)]
+        heard = await asyncio.gather(*(send(client, one) for one in [*said, *twins]))
+        tasks = [await client.get_task(GetTaskRequest(id=events[0].task.id)) for events in heard]
+    assert [text(task) for task in tasks[:20]] == [f"user: n {n}" for n in range(20)]
+    assert tasks[20] == tasks[21]
+    assert {events[-1].status_update.status.state for events in heard[:20]} == {DONE}
+
+
+async def test_a_question_that_was_sent_again_is_not_waited_for(server: Server) -> None:
+    for streaming in (True, False):
+        async with server.client("boss", streaming=streaming) as client:
+            for _ in range(2):
+                events = await send(client, message("again?", identity=f"m-{streaming}"))
+                found = await client.get_task(GetTaskRequest(id=events[0].task.id))
+                assert found.status.state == WAITS
 
 
 async def test_an_answer_with_a_form_is_data(server: Server) -> None:

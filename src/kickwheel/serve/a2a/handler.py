@@ -74,9 +74,8 @@ class Handler(RequestHandler):
         async with self._works.followed(kept) as events:
             if fresh_work:
                 self._works.start(kept, _who(context).token)
-            if not params.configuration.return_immediately:
-                # The first is how the task stood before.
-                await events.get()
+            await events.get()  # How the task stood before.
+            if not params.configuration.return_immediately and (fresh_work or not _waits(kept)):
                 while await events.get() is not None:
                     pass
             return apply_history_length(
@@ -92,6 +91,9 @@ class Handler(RequestHandler):
         async with self._works.followed(kept) as events:
             if fresh_work:
                 self._works.start(kept, _who(context).token)
+            elif _waits(kept):
+                yield kept.task
+                return
             while (event := await events.get()) is not None:
                 yield event
 
@@ -265,7 +267,7 @@ class Handler(RequestHandler):
                 f"task {task.id} has ended. Send the message without taskId and with the contextId "
                 f"{task.context_id}, to go on with the conversation."
             )
-        if task.status.state != TaskState.TASK_STATE_INPUT_REQUIRED:
+        if not _waits(kept):
             raise UnsupportedOperationError(
                 f"task {task.id} is at work and asks nothing. Wait for it, or cancel it."
             )
@@ -283,6 +285,10 @@ class Handler(RequestHandler):
             raise InvalidParamsError(f"a task tells {PUSHES} URLs at most")
         await asyncio.to_thread(self._tasks.add_push, config)
         return config
+
+
+def _waits(kept: Kept) -> bool:
+    return kept.task.status.state == TaskState.TASK_STATE_INPUT_REQUIRED
 
 
 def _who(context: ServerCallContext) -> Caller:

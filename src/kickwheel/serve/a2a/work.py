@@ -211,6 +211,7 @@ class Works:
             await self._stands(kept, work, TaskState.TASK_STATE_FAILED, said)
         finally:
             work.job = None
+            work.pause()
             self._drop(work)
 
     async def _finished(self, work: "_Work", end: Finished) -> None:
