@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,17 @@ from kickwheel.core.errors import DataError
 from kickwheel.flywheel.curate import Options, curate, load, save
 from kickwheel.flywheel.curate.likeness import likeness
 from kickwheel.flywheel.curate.normalise import plain, question
-from kickwheel.records import AcceptedCall, Dataset, Feedback, Message, Span, ToolCall, Trace, wire
+from kickwheel.records import (
+    AcceptedCall,
+    Dataset,
+    Feedback,
+    Message,
+    Span,
+    ToolCall,
+    Trace,
+    genai,
+    wire,
+)
 from tests.flywheel.curate.traffic import FIND, called, said, told, trace
 from tests.support_tickets import tickets
 
@@ -242,6 +253,16 @@ def test_a_step_whose_tool_refused_the_call_is_not_learned() -> None:
     (example,) = curate([whole], OPTIONS).examples
     assert (example.id, example.source) == (f"{'f' * 32}-1", "f" * 32)
     assert json.loads(example.answer.tool_calls[0].arguments) == {"what": "cinema"}
+
+
+def test_what_was_recorded_but_is_not_all_text_is_not_learned() -> None:
+    seen = trace("What is this? [image_url]", called(what="cat"))
+    image = replace(seen.spans[0], attributes={genai.UNREAD: ["image_url"]})
+    dataset = curate(
+        [replace(seen, spans=(image,)), trace("Where is the sun?", called(what="sun"))],
+        Options(name="w"),
+    )
+    assert dataset.steps[1].dropped == {"parts of it are not text": 1}
 
 
 def test_few_distinct_short_answers_are_labels() -> None:
