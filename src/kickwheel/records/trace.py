@@ -60,7 +60,7 @@ class Trace:
     workload: str
     """Whose work it was: the agent's or the model's name, or `workload_id` of imported traffic."""
     source: str = "served"
-    """`served`, or for imported traffic its file and line, `chats.jsonl:212`."""
+    """`served`, `otlp`, or for imported traffic its file and line, `chats.jsonl:212`."""
     spans: tuple[Span, ...]
     """In the order of their start; the first is the root."""
     feedback: tuple[Feedback, ...] = ()

@@ -148,3 +148,17 @@ def test_the_real_classes_read_what_leaves(trace: Trace) -> None:
 def test_any_bytes_are_read_or_refused(encoding: object, body: bytes) -> None:
     with contextlib.suppress(Unreadable):
         read(encoding.read(body))  # type: ignore[attr-defined]
+
+
+def test_bytes_are_kept_as_base64_from_either_encoding() -> None:
+    request = ExportTraceServiceRequest()
+    span = request.resource_spans.add().scope_spans.add().spans.add()
+    span.attributes.add(key="raw").value.bytes_value = b"\x00\xff"
+    value = {"key": "raw", "value": {"bytesValue": "AP8="}}
+    same = {"resourceSpans": [{"scopeSpans": [{"spans": [{"attributes": [value]}]}]}]}
+    for groups in (
+        protobuf.read(request.SerializeToString()),
+        plain.read(json.dumps(same).encode()),
+    ):
+        (group,) = groups
+        assert group.spans[0].attributes == {"raw": "AP8="}

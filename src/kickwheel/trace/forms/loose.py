@@ -126,7 +126,7 @@ def _is_message(value: object) -> bool:
     if not isinstance(value, Mapping):
         return False
     said = value.get("role") or value.get("type")
-    known = said in _ROLES or said in get_args(Role)
+    known = isinstance(said, str) and (said in _ROLES or said in get_args(Role))
     return known and ("content" in value or "tool_calls" in value or "text" in value)
 
 

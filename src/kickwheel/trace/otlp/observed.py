@@ -37,7 +37,7 @@ class Observed:
     start_ns: int = 0
     end_ns: int = 0
     attributes: Mapping[str, Any] = field(default_factory=dict)
-    """Texts, numbers, truth values, bytes, and lists and mappings of them."""
+    """Texts, numbers, truth values, and lists and mappings of them; bytes are texts in base64."""
     events: tuple[Event, ...] = ()
     status: int = 0
     status_message: str = ""

@@ -4,7 +4,6 @@ Fields that nobody here knows are passed over. Source: opentelemetry.io/docs/spe
 "JSON Protobuf Encoding".
 """
 
-import base64
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -189,9 +188,7 @@ def _value(value: _Value | None) -> Any:
         return [_value(one) for one in value.array_value.values]
     if value.kvlist_value is not None:
         return _mapping(value.kvlist_value.values)
-    if value.bytes_value is not None:
-        return _bytes(value.bytes_value)
-    return None
+    return value.bytes_value
 
 
 def _float(value: float | str) -> float | None:
@@ -199,13 +196,6 @@ def _float(value: float | str) -> float | None:
         return float(value)
     except ValueError:
         return None
-
-
-def _bytes(value: str) -> bytes:
-    try:
-        return base64.b64decode(value)
-    except ValueError:
-        return b""
 
 
 def _resource_spans(group: Group) -> _ResourceSpans:

@@ -3,6 +3,7 @@
 Fields that these classes do not know are passed over, as protobuf wants it.
 """
 
+import base64
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -150,7 +151,7 @@ def _value(value: Any, depth: int) -> Any:
         return [_value(one, depth + 1) for one in held.values]
     if kind == "kvlist_value":
         return _mapping(held.values, depth + 1)
-    return held
+    return base64.b64encode(held).decode() if isinstance(held, bytes) else held
 
 
 def _fill(pairs: Any, attributes: Mapping[str, Any]) -> None:

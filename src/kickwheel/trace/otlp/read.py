@@ -7,7 +7,6 @@ Every span that has ids and a time is kept, understood or not; what no dialect u
 `step` with its attributes.
 """
 
-import base64
 import json
 import math
 import re
@@ -108,7 +107,7 @@ def understood(span: Observed) -> Span:
     for dialect in DIALECTS:
         try:
             dialect.understand(span, found)
-        except (ValueError, RecursionError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             found.unread.append(str(error)[:UNREAD_CHARS])
     attributes = _attributes(span, found)
     reasons = loaded(attributes.get(genai.FINISH_REASONS)) or list(found.reasons)
@@ -188,11 +187,7 @@ def _value(value: Any) -> Value | None:
         return value if -(2**63) <= value < 2**63 else str(value)
     if isinstance(value, list) and all(isinstance(one, str) for one in value):
         return value
-    return json.dumps(value, ensure_ascii=False, default=_plain)
-
-
-def _plain(value: Any) -> Any:
-    return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _error(span: Observed) -> str:
