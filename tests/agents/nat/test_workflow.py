@@ -1,5 +1,6 @@
 """NeMo Agent Toolkit's files, ours as the documentation writes them and NAT's own, as apps."""
 
+import contextlib
 import re
 import textwrap
 import zipfile
@@ -9,6 +10,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from kickwheel import check_app, import_nat, open_app
@@ -167,7 +170,7 @@ def test_sections_of_the_wrong_sort_and_unknown_keys_are_told(tmp_path: Path) ->
     assert left["llms"] == "must be a mapping of keys to values"
     assert left["functions.a"] == "must be a mapping with a _type"
     assert left["workflow.llm_name"] == 'there is no llm "gone": write models.gone'
-    assert left["workflow.max_tool_calls"] == "must be a number, not 'many'"
+    assert left["workflow.max_tool_calls"] == "must be a number of 0 or more, not 'many'"
     assert left["unheard.of"].startswith("is no key of NAT")
     with pytest.raises(UsageError, match="--out"):
         import_nat(file, tmp_path / "app")
@@ -178,6 +181,33 @@ def test_the_verb_tells_line_by_line_what_is_left(tmp_path: Path) -> None:
     told_ = CliRunner().invoke(group, arguments, catch_exceptions=False).output
     assert f"{GOLDEN / 'reasoning.yml'}:17:3: workflow.reasoning_prompt_template: a plan" in told_
     assert told_.splitlines()[-1] == f"next: kickwheel check {tmp_path / 'app'}"
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 9) | st.floats() | st.text(max_size=5)
+    | st.sampled_from(["${X}", "${X:-3}", "file://no.txt", "nim_llm", "react_agent", "nim"]),
+    lambda inner: st.lists(inner, max_size=2)
+    | st.dictionaries(st.sampled_from(["_type", "a", "server", "url"]), inner, max_size=2),
+    max_leaves=4,
+)  # fmt: skip
+
+
+@given(st.sampled_from(FILES), st.data())
+@settings(
+    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_whatever_stands_in_a_file_it_becomes_an_app_or_its_mistakes_are_told(
+    tmp_path_factory: pytest.TempPathFactory, name: str, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("nat")
+    plain = YAML(typ="safe").load(GOLDEN / name)
+    plain.pop("base", None)
+    places = [(node, key) for _, node in mappings(plain) for key in node]
+    node, key = data.draw(st.sampled_from(places))
+    node[key] = data.draw(anything)
+    YAML(typ="safe").dump(plain, folder / "x.yml")
+    with contextlib.suppress(ConfigError):
+        import_nat(folder / "x.yml", folder / "app")
 
 
 def _wheel(package: str, sha256: str, size: int) -> Packaged:

@@ -3,7 +3,10 @@
 written   the file: its keys, their lines, and which of them something became of
 models    `llms`
 tools     `functions` and `function_groups` that are tools
+servers   those behind MCP and A2A
 agents    those that are agents, and the `workflow`
+flows     those that say who is asked, and in which order
+house     the parts of the app while it is made
 rest      all other sections
 workflow  the whole file
 

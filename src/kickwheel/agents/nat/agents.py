@@ -1,34 +1,16 @@
-"""NAT's agents and control flow as our agents: of `functions`, and of the `workflow`."""
+"""NAT's agents as ours: of `functions`, and of the `workflow`."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import Any
 
+from kickwheel.agents.nat.flows import parallel, router, sequence
+from kickwheel.agents.nat.house import House, found, model, refer
 from kickwheel.agents.nat.written import Entry
 
 _LOOPS = "nothing to set: answers that break the form, and failed calls, are told to the model"
 _LOGS = "nothing to set: every run is a trace"
 _HISTORY = "long conversations are cut by memory: {recent: {kind: window}}, named in the agent"
-
-
-@dataclass(slots=True)
-class House:
-    """The parts of the app so far."""
-
-    models: dict[str, Any] = field(default_factory=dict)
-    lengths: dict[str, int] = field(default_factory=dict)
-    """Tokens of an answer at most, by model."""
-    tools: dict[str, Any] = field(default_factory=dict)
-    memory: dict[str, Any] = field(default_factory=dict)
-    agents: dict[str, Any] = field(default_factory=dict)
-    pending: dict[str, Entry] = field(default_factory=dict)
-    """Functions that are agents and not made yet: what names one makes it first."""
-    aliases: dict[str, dict[str, str]] = field(default_factory=dict)
-    """By group, the names that it gives its tools, with their own."""
-    remembering: dict[str, str] = field(default_factory=dict)
-    """Functions that are tools of a memory, with its name."""
 
 
 def agent(entry: Entry, name: str, house: House) -> None:
@@ -113,97 +95,22 @@ def _rewoo(entry: Entry, house: House) -> dict[str, Any]:
 
 def _reasoning(entry: Entry, house: House) -> dict[str, Any]:
     """NAT lets a model think of a plan that another agent is told; ours carries it out with it."""
-    made: dict[str, Any] = {"kind": "plan", "model": _model(entry, house)}
-    _refer(entry, made, house, "augmented_fn")
+    made: dict[str, Any] = {"kind": "plan", "model": model(entry, house)}
+    refer(entry, made, house, "augmented_fn")
     for key in ("reasoning_prompt_template", "instruction_prompt_template"):
         entry.todo(key, "a plan has a form of ours: say what is special about it in instructions")
     return made
 
 
-def _router(entry: Entry, house: House) -> dict[str, Any] | None:
-    made: dict[str, Any] = {"kind": "router", "model": _model(entry, house)}
-    found: dict[str, Any] = {}
-    _refer(entry, found, house, "branches")
-    branches = [*found.get("agents", ())]
-    for name in found.get("tools", ()):
-        # A router chooses among agents: a tool becomes one that does nothing else.
-        house.agents[f"{name}_branch"] = {
-            "kind": "tool_loop", "model": made["model"], "tools": [name], "answer": "result",
-            "description": str(entry.written.section("functions").entry(name).data
-                               .get("description") or f"What {name} does."),
-        }  # fmt: skip
-        branches.append(f"{name}_branch")
-    for key in ("system_prompt", "user_prompt"):
-        entry.todo(key, "a router is told the agents' descriptions: say there what each is good at")
-    entry.moot("max_router_retries", "nothing to set: the answer is held to the agents' names")
-    if not branches:
-        entry.written.tell(
-            (*entry.where, "branches"), "none of them is there yet: add them to agents", act=True
-        )
-        return None
-    made["agents"] = branches
-    return made
-
-
-def _sequence(entry: Entry, house: House) -> dict[str, Any] | None:
-    return _graph(entry, house, in_turn=True)
-
-
-def _parallel(entry: Entry, house: House) -> dict[str, Any] | None:
-    return _graph(entry, house, in_turn=False)
-
-
-def _graph(entry: Entry, house: House, *, in_turn: bool) -> dict[str, Any] | None:
-    found: dict[str, Any] = {}
-    order = _refer(entry, found, house, "tool_list")
-    entry.moot("raise_type_incompatibility", "nothing to set: nodes pass texts on")
-    entry.moot("return_error_on_exception", "an error ends the run and is told to the caller")
-    entry.todo("tool_execution_config", "every node is streamed as it answers")
-    nodes: dict[str, Any] = {}
-    before = "question"
-    for name in order:
-        node = name.replace("-", "_")
-        while node in nodes:
-            node += "_again"
-        if name in house.tools:
-            nodes[node] = {"tool": name, "arguments": _arguments(house.tools[name], before)}
-            if house.tools[name]["kind"] not in ("http", "python"):
-                where = (*entry.where, "tool_list")
-                entry.written.tell(
-                    where, f"write the call and arguments of the node {node}", act=True
-                )
-        else:
-            nodes[node] = {"agent": name, "task": f"{{{before}}}"}
-        before = node if in_turn else "question"
-    if not nodes:
-        entry.written.tell(
-            (*entry.where, "tool_list"), "none of them is there yet: add them as nodes", act=True
-        )
-        return None
-    names = list(nodes)
-    edges: list[dict[str, Any]] = [{"to": names[0] if in_turn else names}]
-    if in_turn:
-        edges += [{"from": one, "to": other} for one, other in pairwise(names)]
-    return {"kind": "graph", "nodes": nodes, "edges": edges}
-
-
-def _arguments(box: dict[str, Any], before: str) -> dict[str, str]:
-    requests = box.get("requests")
-    if isinstance(requests, dict):
-        (request,) = requests.values()
-        return dict.fromkeys(request.get("parameters", {}), f"{{{before}}}")
-    return {}
-
-
 def _chat(entry: Entry, house: House) -> dict[str, Any]:
-    made: dict[str, Any] = {"kind": "tool_loop", "model": _model(entry, house)}
+    made: dict[str, Any] = {"kind": "tool_loop", "model": model(entry, house)}
     _instruct(made, entry.take("system_prompt"))
     _lengthen(made, house)
     return made
 
 
 def _writer(entry: Entry, house: House) -> dict[str, Any]:
-    made: dict[str, Any] = {"kind": "tool_loop", "model": _model(entry, house)}
+    made: dict[str, Any] = {"kind": "tool_loop", "model": model(entry, house)}
     language = entry.text("programming_language") or "Python"
     _instruct(made, f"Write {language} code for what is asked, and nothing else.")
     _lengthen(made, house)
@@ -217,7 +124,7 @@ def _remembering(entry: Entry, house: House) -> dict[str, Any] | None:
                 "retrieve_memory_for_every_response", "search_params", "add_params"):  # fmt: skip
         entry.moot(key, "nothing to set: facts are learned after each answer, recalled before")
     entry.moot("llm_name", "nothing to set: the inner agent's model answers")
-    if inner is None or _found(inner, house) != ("agents", inner):
+    if inner is None or found(inner, house) != ("agents", inner):
         where = (*entry.where, "inner_agent_name")
         entry.written.tell(where, f'"{inner}" is no agent yet: add it', act=True)
         return None
@@ -240,8 +147,8 @@ def _langgraph(entry: Entry, house: House) -> dict[str, Any]:
 
 
 def _loop(kind: str, entry: Entry, house: House, tools: str = "tool_names") -> dict[str, Any]:
-    made: dict[str, Any] = {"kind": kind, "model": _model(entry, house)}
-    _refer(entry, made, house, tools)
+    made: dict[str, Any] = {"kind": kind, "model": model(entry, house)}
+    refer(entry, made, house, tools)
     calls = entry.number("max_tool_calls", "max_iterations")
     if calls is not None:
         # NAT counts calls of tools, we those of the model, which comes once more.
@@ -249,15 +156,6 @@ def _loop(kind: str, entry: Entry, house: House, tools: str = "tool_names") -> d
     _lengthen(made, house)
     entry.moot("max_history", _HISTORY)
     return made
-
-
-def _model(entry: Entry, house: House) -> str:
-    name = entry.text("llm_name") or next(iter(house.models), "general")
-    if name not in house.models:
-        house.models[name] = {"kind": "openai", "model": name}
-        where = (*entry.where, *(("llm_name",) if "llm_name" in entry else ()))
-        entry.written.tell(where, f'there is no llm "{name}": write models.{name}', act=True)
-    return name
 
 
 def _lengthen(made: dict[str, Any], house: House) -> None:
@@ -271,50 +169,6 @@ def _instruct(made: dict[str, Any], *texts: object) -> None:
         made["instructions"] = said
 
 
-def _refer(entry: Entry, made: dict[str, Any], house: House, key: str) -> list[str]:
-    """Adds what the names at the key stand for; returns those that are there, in their order."""
-    there: list[str] = []
-    for position, written in enumerate(entry.names(key)):
-        found = _found(written, house)
-        if found is None:
-            listed = isinstance(entry.data.get(key), list)
-            where = (*entry.where, key, position) if listed else (*entry.where, key)
-            what = f'"{written}" is left out here until it has a counterpart in the app'
-            entry.written.tell(where, what, act=True)
-            continue
-        shelf, name = found
-        if shelf != "memory":
-            there.append(name)
-        names = made.setdefault(shelf, [])
-        # Of a group that is offered as a whole no single tool is offered once more.
-        if name not in names and not any(name.startswith(f"{one}__") for one in names):
-            names.append(name)
-    return there
-
-
-def _found(name: str, house: House) -> tuple[str, str] | None:
-    """The shelf and name of what NAT calls so; a member of a group is `group__member`, and was
-    `group.member`."""
-    if name in house.tools:
-        return "tools", name
-    if name in house.pending:
-        agent(house.pending.pop(name), name, house)
-    if name in house.agents:
-        return "agents", name
-    if name in house.remembering:
-        return "memory", house.remembering[name]
-    for mark in ("__", "."):
-        group, parted, member = name.partition(mark)
-        if parted and group in house.agents:
-            return "agents", group
-        box = house.tools.get(group)
-        if parted and box is not None and box["kind"] == "mcp":
-            own = house.aliases.get(group, {}).get(member, member)
-            house.tools[name] = {**box, "only": [own]}
-            return "tools", name
-    return None
-
-
 AGENTS: dict[str, Callable[[Entry, House], dict[str, Any] | None]] = {
     "react_agent": _react,
     "per_user_react_agent": _react,
@@ -322,9 +176,9 @@ AGENTS: dict[str, Callable[[Entry, House], dict[str, Any] | None]] = {
     "responses_api_agent": _responses,
     "rewoo_agent": _rewoo,
     "reasoning_agent": _reasoning,
-    "router_agent": _router,
-    "sequential_executor": _sequence,
-    "parallel_executor": _parallel,
+    "router_agent": router,
+    "sequential_executor": sequence,
+    "parallel_executor": parallel,
     "chat_completion": _chat,
     "code_generation": _writer,
     "auto_memory_agent": _remembering,

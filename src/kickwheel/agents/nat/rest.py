@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from kickwheel.agents.nat.agents import House
+from kickwheel.agents.nat.house import House
 from kickwheel.agents.nat.written import Entry, Written
 
 _TRACES = (
@@ -123,7 +123,7 @@ def _evaluated(written: Written) -> None:
             'write each row as a line {"messages": [the question, the answer]} and import it: '
             "kickwheel import; kickwheel evaluate asks its unseen part"
         )
-    general.rest("reports are kept in the app's store; kickwheel evaluate writes them")
+    general.rest("nothing to set: reports are kept in the app's store", act=False)
     for evaluator in section.entry("evaluators").entries():
         evaluator.whole(
             "calls, JSON and labels are compared as they are, free text by likeness or by a judge: "

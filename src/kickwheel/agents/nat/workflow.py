@@ -2,16 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
-from kickwheel.agents.nat.agents import AGENTS, House, agent
+from kickwheel.agents.nat.agents import AGENTS, agent
+from kickwheel.agents.nat.house import House
 from kickwheel.agents.nat.models import length, model
 from kickwheel.agents.nat.rest import general, memories, others
-from kickwheel.agents.nat.tools import CLOCK, CLOCK_TEXT, aliases, elsewhere, group, tool
+from kickwheel.agents.nat.servers import aliases, elsewhere
+from kickwheel.agents.nat.tools import CLOCK, CLOCK_TEXT, group, tool
 from kickwheel.agents.nat.written import Entry, Left, Written
 
 WORKFLOW = "workflow"
@@ -82,7 +85,7 @@ def _tools(written: Written, house: House) -> None:
     for entry in written.section("functions").entries():
         kind = entry.type
         if kind in AGENTS:
-            house.pending[entry.name] = entry
+            house.pending[entry.name] = partial(agent, entry, entry.name, house)
         elif kind in _MEMORY_TOOLS:
             house.remembering[entry.name] = _memory(entry, house)
         else:
@@ -100,8 +103,7 @@ def _memory(entry: Entry, house: House) -> str:
 
 def _agents(written: Written, house: House) -> None:
     while house.pending:
-        name = next(iter(house.pending))
-        agent(house.pending.pop(name), name, house)
+        house.pending.pop(next(iter(house.pending)))()
     workflow = written.section("workflow")
     if not workflow.data:
         return

@@ -4,6 +4,7 @@ A key is *taken* where the app has a counterpart of it, *moot* where nothing nee
 *to do* where somebody must. What is none of these when all was read is told as unknown.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -169,11 +170,17 @@ class Entry:
     def number(self, *keys: str) -> float | None:
         """The number of the first of these keys, a text that is one too."""
         value = self.take(*keys)
-        try:
-            return None if value is None or isinstance(value, bool) else float(value)
-        except (TypeError, ValueError):
-            self.todo(keys[0], f"must be a number, not {value!r}")
+        if value is None:
             return None
+        try:
+            found = float(value)
+        except (TypeError, ValueError, OverflowError):
+            found = math.nan
+        if isinstance(value, bool) or not 0 <= found < 1e12:
+            key = next(key for key in keys if key in self.data)
+            self.todo(key, f"must be a number of 0 or more, not {value!r}")
+            return None
+        return found
 
     def names(self, *keys: str) -> list[str]:
         """The list of names of the first of these keys; a single one is a list, too."""
