@@ -132,6 +132,17 @@ async def test_a_large_trace_leaves_in_several_requests() -> None:
     assert len(collector.requests) == 4
 
 
+async def test_spans_with_much_text_leave_in_requests_that_collectors_take(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(send, "BODY_BYTES", 3000)
+    async with collecting() as collector:
+        async with sending(Target(collector.url)) as sender:
+            sender.take([a_trace(1, 50)])
+        assert (sender.sent, collector.spans) == (50, 50)
+    assert all(request.ByteSize() <= 3000 for request in collector.requests)
+
+
 async def test_a_busy_collector_is_asked_again() -> None:
     busy = web.Response(status=503, headers={"retry-after": "0"})
     async with (

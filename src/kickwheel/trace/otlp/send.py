@@ -29,6 +29,9 @@ from kickwheel.trace.otlp.write import write
 
 BATCH = 512
 """Spans of one request at most; as OpenTelemetry's own exporters do."""
+BODY_BYTES = 8 << 20
+"""Bytes of one request at most, unless a single span has more: OpenTelemetry's collector takes 20
+MiB by default."""
 PAUSE_S = 1.0
 """How long the first span of a request waits for more."""
 WAITING = 20_000
@@ -221,12 +224,24 @@ def requests(traces: Iterable[Trace]) -> Iterator[tuple[bytes, int]]:
         for first in range(0, len(group.spans), BATCH):
             some = group.spans[first : first + BATCH]
             if spans + len(some) > BATCH:
-                yield protobuf.write(groups), spans
+                yield from _parted(groups)
                 groups, spans = [], 0
             groups.append(replace(group, spans=some))
             spans += len(some)
     if groups:
-        yield protobuf.write(groups), spans
+        yield from _parted(groups)
+
+
+def _parted(groups: list[Group]) -> Iterator[tuple[bytes, int]]:
+    """One request, or several where it is larger than collectors take."""
+    spans = sum(len(group.spans) for group in groups)
+    body = protobuf.write(groups)
+    if len(body) <= BODY_BYTES or spans == 1:
+        yield body, spans
+        return
+    single = [replace(group, spans=(span,)) for group in groups for span in group.spans]
+    yield from _parted(single[: spans // 2])
+    yield from _parted(single[spans // 2 :])
 
 
 def _bodies(batch: list[Trace]) -> list[tuple[bytes, int]]:
