@@ -80,7 +80,7 @@ class Landed:
 
     def told(self) -> list[str]:
         """The result in lines for people."""
-        said = [f"{self.new} new traces from {self.file}, {self.known} known before"]
+        said = [f"{self.new} new traces from {self.file} ({self.form}), {self.known} known before"]
         for name, count in self.workloads.items():
             said.append(f"  {name}: {count}")
         if self.said:
