@@ -45,7 +45,7 @@ from kickwheel.records import wire
 from kickwheel.serve.a2a.parts import JSON, TEXT, accepts, said, texts
 from kickwheel.serve.a2a.push import Notifier, named
 from kickwheel.serve.a2a.tasks import Kept, Tasks
-from kickwheel.serve.a2a.work import Works
+from kickwheel.serve.a2a.work import Update, Works
 
 PAGE = 50
 PUSHES = 16
@@ -74,8 +74,9 @@ class Handler(RequestHandler):
         async with self._works.followed(kept) as events:
             if fresh_work:
                 self._works.start(kept, _who(context).token)
-            await events.get()  # How the task stood before.
-            if not params.configuration.return_immediately and (fresh_work or not _waits(kept)):
+            before = await events.get()
+            goes_on = fresh_work or not _waits(before)
+            if goes_on and not params.configuration.return_immediately:
                 while await events.get() is not None:
                     pass
             return apply_history_length(
@@ -91,11 +92,12 @@ class Handler(RequestHandler):
         async with self._works.followed(kept) as events:
             if fresh_work:
                 self._works.start(kept, _who(context).token)
-            elif _waits(kept):
-                yield kept.task
-                return
-            while (event := await events.get()) is not None:
+            event = await events.get()
+            while event is not None:
                 yield event
+                if not fresh_work and _waits(event):
+                    return
+                event = await events.get()
 
     @validate_request_params
     async def on_get_task(self, params: GetTaskRequest, context: ServerCallContext) -> Task | None:
@@ -267,7 +269,7 @@ class Handler(RequestHandler):
                 f"task {task.id} has ended. Send the message without taskId and with the contextId "
                 f"{task.context_id}, to go on with the conversation."
             )
-        if not _waits(kept):
+        if not _waits(task):
             raise UnsupportedOperationError(
                 f"task {task.id} is at work and asks nothing. Wait for it, or cancel it."
             )
@@ -287,8 +289,9 @@ class Handler(RequestHandler):
         return config
 
 
-def _waits(kept: Kept) -> bool:
-    return kept.task.status.state == TaskState.TASK_STATE_INPUT_REQUIRED
+def _waits(event: Update | None) -> bool:
+    """Whether it is a task that waits for an answer."""
+    return isinstance(event, Task) and event.status.state == TaskState.TASK_STATE_INPUT_REQUIRED
 
 
 def _who(context: ServerCallContext) -> Caller:

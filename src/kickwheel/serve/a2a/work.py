@@ -113,14 +113,17 @@ class Works:
         if work is None:
             work = self._live[kept.task.id] = _Work(kept)
         queue: asyncio.Queue[Update | None] = asyncio.Queue()
-        shown = await self.now(work.kept)
-        before = Task()
-        before.CopyFrom(shown.task)
-        queue.put_nowait(before)
+        # Held from here on; what is told until it is looked at stands in what is seen then.
         work.followers.add(queue)
-        if shown.ended:
-            queue.put_nowait(None)
         try:
+            shown = await self.now(work.kept)
+            while not queue.empty():
+                queue.get_nowait()
+            before = Task()
+            before.CopyFrom(shown.task)
+            queue.put_nowait(before)
+            if shown.ended:
+                queue.put_nowait(None)
             yield queue
         finally:
             work.followers.discard(queue)
@@ -223,7 +226,8 @@ class Works:
             await self._asks(kept, work, questions)
         elif text or end.why == "answered":
             self._answered(kept, work, text)
-            await self._stands(kept, work, TaskState.TASK_STATE_COMPLETED)
+            note = f"{kept.agent} {end.note}" if end.note else ""
+            await self._stands(kept, work, TaskState.TASK_STATE_COMPLETED, note)
         else:
             note = end.note if end.why in SPENT else f"gave no answer: {end.why}"
             await self._stands(kept, work, TaskState.TASK_STATE_FAILED, f"{kept.agent} {note}")
