@@ -72,7 +72,7 @@ $(BRIDGES)/%/.installed: tests/bridges/%.txt pyproject.toml | $(VENV)/bin/python
 	$(@D)/bin/pip install -q --no-compile -e . -r $<
 	@touch $@
 
-test-bridges: $(BRIDGES)/new/.installed $(BRIDGES)/old/.installed ## run the tests against other frameworks
+test-bridges: setup $(BRIDGES)/new/.installed $(BRIDGES)/old/.installed ## run the tests against other frameworks
 	$(BRIDGES)/new/bin/pytest --confcutdir=tests/bridges tests/bridges/new
 	$(BRIDGES)/old/bin/pytest --confcutdir=tests/bridges tests/bridges/old
 

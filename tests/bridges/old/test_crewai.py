@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
@@ -100,10 +101,13 @@ class TestCrewAi(Truths):
         with app_file.open("a", encoding="utf-8") as file:
             file.write(f'  slow: {{kind: crewai, object: "{module}:slow"}}\n')
         asked = [Message(role="user", content="?")]
-        async with open_app(app_file) as app, aclosing(app.model("slow").run(asked)) as events:
-            async for event in events:
-                if isinstance(event, Called):
-                    break
-        GATE.set()
-        await asyncio.get_running_loop().shutdown_default_executor()  # Where it works.
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor() as threads:
+            loop.set_default_executor(threads)  # Where it works, so that its end is seen.
+            async with open_app(app_file) as app, aclosing(app.model("slow").run(asked)) as events:
+                async for event in events:
+                    if isinstance(event, Called):
+                        break
+            GATE.set()
+        loop.set_default_executor(ThreadPoolExecutor())
         assert len(stub.asked) == 1

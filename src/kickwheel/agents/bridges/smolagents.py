@@ -63,6 +63,7 @@ class SmolagentsAgent(TheirAgent):
     """An agent of smolagents; each run has a memory of its own."""
 
     install = INSTALL
+    remembers = True  # An agent that writes code keeps its variables.
 
     async def events(self, theirs: Any, messages: Sequence[Message]) -> AsyncGenerator[Told]:
         """What the agent does."""
