@@ -1,7 +1,8 @@
 """An agent as a tool of another one: a task in, its answer out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import ItemsView, Iterator, Mapping, Sequence, ValuesView
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from kickwheel.agents.events import Agent
@@ -24,8 +25,10 @@ _TASK = {
 }
 
 
-def tools_of(context: Context, tools: Sequence[str], agents: Sequence[str]) -> dict[str, Tool]:
+def tools_of(context: Context, tools: Sequence[str], agents: Sequence[str]) -> Mapping[str, Tool]:
     """What an agent offers to its model, by name: its tools, and other agents as tools.
+
+    The mapping follows its boxes: the tools of an MCP server come and go while agents work.
 
     Args:
         tools, agents: names in the file; what they name is open.
@@ -34,7 +37,7 @@ def tools_of(context: Context, tools: Sequence[str], agents: Sequence[str]) -> d
     """
     boxes: dict[str, Toolbox] = {name: context.part("tools", name) for name in tools}
     boxes |= {name: [as_tool(context.part("agents", name))] for name in agents}
-    return _unpacked(context.name, boxes)
+    return _Boxes(context.name, boxes)
 
 
 def as_tool(agent: Agent) -> Tool:
@@ -61,6 +64,43 @@ class _Delegate:
         task = Message(role="user", content=arguments["task"])
         finished = await run.hand(self._agent, [task])
         return answered(self._agent.name, finished).content or ""
+
+
+class _Boxes(Mapping[str, Tool]):
+    """All tools of the boxes by name, as they are now.
+
+    Raises:
+        UsageError: two boxes offer the same name from the start.
+    """
+
+    def __init__(self, agent: str, boxes: Mapping[str, Toolbox]) -> None:
+        self._boxes = tuple(boxes.values())
+        self._tools = _unpacked(agent, boxes)
+        self._seen = list(chain.from_iterable(self._boxes))
+
+    def _now(self) -> dict[str, Tool]:
+        there = list(chain.from_iterable(self._boxes))
+        if there != self._seen:
+            self._seen = there
+            # What came later by a name that is taken already is not offered.
+            self._tools = {tool.spec.name: tool for tool in reversed(there)}
+            self._tools = {tool.spec.name: self._tools[tool.spec.name] for tool in there}
+        return self._tools
+
+    def __getitem__(self, name: str) -> Tool:
+        return self._now()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._now())
+
+    def __len__(self) -> int:
+        return len(self._now())
+
+    def items(self) -> ItemsView[str, Tool]:
+        return self._now().items()
+
+    def values(self) -> ValuesView[Tool]:
+        return self._now().values()
 
 
 def _unpacked(agent: str, boxes: Mapping[str, Toolbox]) -> dict[str, Tool]:

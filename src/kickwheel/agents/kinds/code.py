@@ -157,12 +157,20 @@ class Coding(Worker):
         self._model = model
         self._tools = tools
         self._code = options
-        self._stubs = stubs(tool.spec for tool in tools.values())
+        self._specs = self.tools
+        self._stubs = stubs(self._specs)
 
     @property
     def tools(self) -> tuple[ToolSpec, ...]:
         """What its programs can call."""
         return tuple(tool.spec for tool in self._tools.values())
+
+    def _known(self) -> Mapping[str, Stub]:
+        """Its tools as programs see them; an MCP server's come and go."""
+        if self._specs != self.tools:
+            self._specs = self.tools
+            self._stubs = stubs(self._specs)
+        return self._stubs
 
     async def work(self, run: Run) -> Finished:
         """Asks for a program and runs it, until one ends."""
@@ -184,7 +192,7 @@ class Coding(Worker):
             if source is None:
                 run.say(text)
                 return run.ended("answered", Message(role="assistant", content=text))
-            running = _Program(run, self._tools, self._stubs, number)
+            running = _Program(run, self._tools, self._known(), number)
             number += 1
             execute = linked.run_linked if self._code.runs == "python" else run_program
             outcome = await execute(source, running.functions(), self._limits())
@@ -210,7 +218,7 @@ class Coding(Worker):
         )
 
     async def _ask(self, run: Run, conversation: Sequence[Message]) -> Completion:
-        listed = "\n\n".join(stub.text for stub in self._stubs.values()) or "(there are none)"
+        listed = "\n\n".join(stub.text for stub in self._known().values()) or "(there are none)"
         prompt = self._code.prompt.format(tools=listed)
         prompt = f"{prompt} {IMPORTS[self._code.runs]}"
         if self._code.instructions:

@@ -89,12 +89,20 @@ class Planning(Worker):
         self._model = model
         self._tools = tools
         self._plan = options
-        self._form = Output(planned.schema(list(tools)))
+        self._names = list(tools)
+        self._output = Output(planned.schema(self._names))
 
     @property
     def tools(self) -> tuple[ToolSpec, ...]:
         """What the steps of its plans can call."""
         return tuple(tool.spec for tool in self._tools.values())
+
+    def _form(self) -> Output:
+        """What a plan must look like; the tools of an MCP server come and go."""
+        if self._names != list(self._tools):
+            self._names = list(self._tools)
+            self._output = Output(planned.schema(self._names))
+        return self._output
 
     async def work(self, run: Run) -> Finished:
         """Plans, acts, plans again where a step failed, and answers."""
@@ -123,20 +131,21 @@ class Planning(Worker):
         self, run: Run, conversation: Sequence[Message], done: Collection[str]
     ) -> tuple[str, list[Step]]:
         """A plan that can be carried out, as it was written and as its steps."""
+        form = self._form()
         prompt = self._plan.prompt.format(tools=transcript.described(self.tools) or "(none)")
         request = replace(
             run.asked,
             messages=(*self._system(prompt), *conversation),
             tools=(),
             tool_choice="auto",
-            json_schema=self._form.schema,
+            json_schema=form.schema,
             stop=(),
             max_tokens=self._plan.max_tokens,
         )
         for _ in range(INVALID_IN_A_ROW + 1):
             completion = await run.ask(self._model, request, aloud=False)
             said = completion.message.content or ""
-            text, wrong = self._form.read(said)
+            text, wrong = form.read(said)
             steps = [] if wrong else [planned.step(entry) for entry in json.loads(text)["steps"]]
             wrong = wrong or self._wrong(steps, done)
             if not wrong:

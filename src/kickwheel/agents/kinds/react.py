@@ -92,11 +92,11 @@ class Reacting(Worker):
     async def work(self, run: Run) -> Finished:
         """Steps until there is an answer."""
         theirs = {tool.name for tool in run.asked.tools}
-        own = {name: tool for name, tool in self._tools.items() if name not in theirs}
         conversation = transcript.told(run.asked.messages)
         made = sum(len(message.tool_calls) for message in run.asked.messages)
         invalid, wrong = 0, ""
         while True:
+            own = {name: tool for name, tool in self._tools.items() if name not in theirs}
             offered = (
                 *run.asked.tools,
                 *(tool.spec for tool in run.calls.offered(own).values()),

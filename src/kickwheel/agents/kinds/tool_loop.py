@@ -73,8 +73,6 @@ class Loop(Worker):
     async def work(self, run: Run) -> Finished:
         """Asks and calls until there is an answer."""
         theirs = {tool.name for tool in run.asked.tools}
-        # Where the caller brings a tool of the same name, it wants to make those calls itself.
-        own = {name: tool for name, tool in self._tools.items() if name not in theirs}
         # Results that are the answer themselves are read by nobody who could page on, or be misled.
         reads = self._loop.answer == "model"
         run.calls.paging = reads
@@ -82,6 +80,8 @@ class Loop(Worker):
         invalid = steps = 0
         told: list[calling.Result] = []
         while True:
+            # Where the caller brings a tool of the same name, it wants to make those calls itself.
+            own = {name: tool for name, tool in self._tools.items() if name not in theirs}
             offered = (
                 *run.asked.tools,
                 *(tool.spec for tool in run.calls.offered(own).values()),

@@ -21,6 +21,8 @@ from pydantic import Field, SecretStr, model_validator
 from kickwheel.agents.caller import caller
 from kickwheel.agents.tools.mcp_answer import arguments_schema, failure, text_of
 from kickwheel.agents.tools.mcp_link import Link, Server
+from kickwheel.agents.tools.mcp_more import What, more_tools
+from kickwheel.agents.tools.mcp_oauth import Credentials, OauthAuth
 from kickwheel.agents.tools.tool import Effects, Limits, Tool, Toolbox, ToolPart
 from kickwheel.core.config import key_from
 from kickwheel.core.errors import MissingExtra, ToolError, UsageError
@@ -49,11 +51,17 @@ class Mcp(ToolPart):
     own. It gets these, PATH, HOME and LANG, and no others."""
     headers: Mapping[str, SecretStr] = Field(default_factory=dict)
     """Headers of each request to the URL, for example `Authorization: ${CLINIC_TOKEN}`."""
+    auth: OauthAuth | None = None
+    """`kind: oauth` where tokens must be fetched; a fixed one stands in `headers`."""
     as_caller: bool = False
     """Whether calls carry the token of the caller whom the agent works for, each caller over a
     connection of their own; the list of tools is read with `headers`."""
     only: tuple[str, ...] = ()
     """Tools that are offered, by the server's names; `*` stands for any text. By default all."""
+    resources: bool = False
+    """Whether agents may list and read the server's resources, by two more tools."""
+    prompts: bool = False
+    """Whether agents may list and read the server's prompts, by two more tools."""
     prefix: str = ""
     """What stands before each tool's name, where two servers use the same names."""
     protocol: Literal["auto", "legacy"] = "auto"
@@ -66,8 +74,8 @@ class Mcp(ToolPart):
     def _one_way(self) -> "Mcp":
         if bool(self.command) == bool(self.url):
             raise ValueError("say either command or url: how is the server reached?")
-        if self.command and (self.headers or self.as_caller):
-            raise ValueError("headers and as_caller belong to a url; a command takes env")
+        if self.command and (self.headers or self.as_caller or self.auth):
+            raise ValueError("headers, auth and as_caller belong to a url; a command takes env")
         if self.url and self.env:
             raise ValueError("env belongs to a command; a url takes headers")
         return self
@@ -86,10 +94,11 @@ class Mcp(ToolPart):
             env=_values(self.env, f"tools.{context.name}.env"),
             url=self.url,
             headers=_values(self.headers, f"tools.{context.name}.headers"),
+            oauth=_credentials(self.auth, f"tools.{context.name}.auth"),
             legacy=self.protocol == "legacy",
             start_s=self.start_s,
         )
-        box = _Box(self, server)
+        box = _Box(self, server, context.name)
         try:
             try:
                 await box.read()
@@ -103,13 +112,17 @@ class Mcp(ToolPart):
 class _Box:
     """A server's tools, as it offers them now."""
 
-    def __init__(self, part: Mcp, server: Server) -> None:
+    def __init__(self, part: Mcp, server: Server, name: str) -> None:
         self.tools: list[Tool] = []
         self._part = part
         self._server = server
         self._link = Link(server, self.read)
         self._callers: OrderedDict[str, Link] = OrderedDict()
         self._by_name: dict[str, _McpTool] = {}
+        wanted: list[What] = ["resources"] if part.resources else []
+        wanted += ["prompts"] if part.prompts else []
+        reads = part.limits("none")
+        self._more = [tool for what in wanted for tool in more_tools(what, name, self.link, reads)]
 
     async def link(self) -> Link:
         """The connection for the caller whom the agent works for.
@@ -173,7 +186,10 @@ class _Box:
         for name, gone in self._by_name.items():
             gone.gone = name not in found
         self._by_name |= found
-        self.tools[:] = found.values()
+        taken = next((tool.spec.name for tool in self._more if tool.spec.name in found), None)
+        if taken is not None:
+            raise ToolError(f'the server has a tool "{taken}" of its own; give it a prefix')
+        self.tools[:] = [*found.values(), *self._more]
 
 
 class _McpTool:
@@ -208,6 +224,15 @@ def _values(written: Mapping[str, SecretStr], where: str) -> dict[str, str]:
             raise UsageError(f"{where}.{name}: {secret.get_secret_value()} is empty or not set")
         values[name] = value
     return values
+
+
+def _credentials(auth: OauthAuth | None, where: str) -> Credentials | None:
+    if auth is None:
+        return None
+    secret = _values({"client_secret": auth.client_secret}, where)["client_secret"]
+    return Credentials(
+        issuer=auth.issuer, client_id=auth.client_id, client_secret=secret, scopes=auth.scopes
+    )
 
 
 def _wanted(name: str, only: tuple[str, ...]) -> bool:

@@ -56,7 +56,7 @@ def _without_patterns(schema: Any) -> Any:
 
 def text_of(answer: "CallToolResult") -> str:
     """All that a result says, as text."""
-    parts = [_block(block) for block in answer.content]
+    parts = [block(piece) for piece in answer.content]
     structured = answer.structured_content
     # Most servers send what is structured as text too: once is enough.
     if structured is not None and not _said(structured, parts):
@@ -69,23 +69,28 @@ def failure(text: str) -> ToolError:
     return ToolError(text or "the server says that the call failed, and not why", lasting=True)
 
 
-def _block(block: Any) -> str:
-    match block.type:
+def block(piece: Any) -> str:
+    """A piece of content as text; what is no text as a line that names it."""
+    match piece.type:
         case "text":
-            return str(block.text)
+            return str(piece.text)
         case "image" | "audio":
-            return f"[{block.type}, {block.mime_type}, {_size(block.data)}: not shown]"
+            return f"[{piece.type}, {piece.mime_type}, {_size(piece.data)}: not shown]"
         case "resource_link":
-            about = f": {block.description}" if block.description else ""
-            kind = f", {block.mime_type}" if block.mime_type else ""
-            return f"[resource {block.name} at {block.uri}{kind}{about}]"
+            about = f": {piece.description}" if piece.description else ""
+            kind = f", {piece.mime_type}" if piece.mime_type else ""
+            return f"[resource {piece.name} at {piece.uri}{kind}{about}]"
         case "resource":
-            resource = block.resource
-            if getattr(resource, "text", None) is not None:
-                return f"[resource {resource.uri}]\n{resource.text}"
-            kind = resource.mime_type or "unknown type"
-            return f"[resource {resource.uri}, {kind}, {_size(resource.blob)}: not shown]"
-    return f"[{block.type}: not shown]"
+            return contents(piece.resource)
+    return f"[{piece.type}: not shown]"
+
+
+def contents(resource: Any) -> str:
+    """What a resource holds, with its URI."""
+    if getattr(resource, "text", None) is not None:
+        return f"[resource {resource.uri}]\n{resource.text}"
+    kind = resource.mime_type or "unknown type"
+    return f"[resource {resource.uri}, {kind}, {_size(resource.blob)}: not shown]"
 
 
 def _size(base64: str) -> str:

@@ -11,8 +11,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from kickwheel.agents.tools.mcp_oauth import Credentials
 from kickwheel.agents.tools.mcp_person import Questions
 from kickwheel.agents.tools.tool import InvalidArguments
 from kickwheel.core import redact
@@ -21,6 +22,8 @@ from kickwheel.core.errors import ToolError
 if TYPE_CHECKING:
     from mcp import Client
     from mcp_types import CallToolResult, Tool
+
+T = TypeVar("T")
 
 LARGEST = 16 * 2**20
 """Bytes of one message of a server at most."""
@@ -44,13 +47,14 @@ class Server:
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     url: str = ""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    oauth: Credentials | None = None
     legacy: bool = False
     start_s: float = 30.0
 
     def acting_for(self, token: str) -> "Server":
         """The same server, called with a caller's own token."""
         others = {k: v for k, v in self.headers.items() if k.lower() != "authorization"}
-        return replace(self, headers={**others, "Authorization": f"Bearer {token}"})
+        return replace(self, headers={**others, "Authorization": f"Bearer {token}"}, oauth=None)
 
 
 class Link:
@@ -110,9 +114,13 @@ class Link:
             InvalidArguments: it does not take the arguments, whatever its schema said.
             ToolError: it died, or answered against its own schema.
         """
+        return await self.ask(lambda client: client.call_tool(name, arguments))
+
+    async def ask(self, do: Callable[["Client"], Awaitable[T]]) -> T:
+        """What the server answers to a request of any kind; errors as of `call`."""
         async with self._opened() as opened:
             with opened.questions.of_call():
-                return await opened.client.call_tool(name, arguments)
+                return await do(opened.client)
 
     @asynccontextmanager
     async def _opened(self) -> AsyncGenerator["_Open"]:

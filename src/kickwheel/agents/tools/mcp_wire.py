@@ -19,6 +19,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.message import SessionMessage
 
 from kickwheel.agents.tools.mcp_link import LARGEST, Server
+from kickwheel.agents.tools.mcp_oauth import signing
 from kickwheel.core import redact
 
 if TYPE_CHECKING:
@@ -155,6 +156,7 @@ async def over_http(server: Server) -> AsyncGenerator[Any]:
     async with httpx2.AsyncClient(
         # Compressed, a small answer could become a large one.
         headers={"Accept-Encoding": "identity", **server.headers},
+        auth=None if server.oauth is None else signing(server.url, server.oauth),
         timeout=timeout,
         transport=_Bounded(),
     ) as client:
