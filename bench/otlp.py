@@ -5,7 +5,8 @@
 Through the real server in a process of its own, on a store in a temporary folder, on disk:
 
 ingest   spans a second, in requests of 512 spans in protobuf, gzipped, one after the other and four
-         at once; each of an agent with two model calls, a tool and a guard, as in bench/ingest.py
+         at once, with the server's CPU time; each of an agent with two model calls, a tool and a
+         guard, as in bench/ingest.py
 late     the same, where the spans of each trace come in five requests, children first
 large    one trace of so many spans that comes in requests of 512, shuffled; then its root, a page
          of 100 of a level, and a page of the widest level, by GET /v1/traces/{id}
@@ -114,16 +115,22 @@ async def opened(url: str, trace: str, repeats: int = 30) -> None:
             )
 
 
-def served(folder: str) -> Iterator[str]:
-    """The URL of a server in a process of its own."""
+def served(folder: str) -> Iterator[tuple[str, int]]:
+    """URL and process id of a server in a process of its own."""
     (Path(folder) / "app.yml").write_text("store: store\n")
     command = [sys.executable, "-m", "kickwheel", "serve", folder, "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
-            yield process.stdout.readline().split()[0].removesuffix("/v1")
+            yield process.stdout.readline().split()[0].removesuffix("/v1"), process.pid
         finally:
             process.terminate()
+
+
+def cpu_s(process: int) -> float:
+    """CPU time that the process took so far, of all its threads; what others do is not in it."""
+    told = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(told[11]) + int(told[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def shuffled(trace: Trace) -> list[Trace]:
@@ -149,17 +156,19 @@ def main() -> None:
     made = list(generated(3 * options.traces))
     parts = [made[n * options.traces : (n + 1) * options.traces] for n in range(3)]
     with tempfile.TemporaryDirectory(prefix="kickwheel-otlp-") as folder:
-        for url in served(folder):
+        for url, process in served(folder):
             for what, requests, at_once in (
                 ("one request at a time", bodies(parts[0]), 1),
                 ("four at once", bodies(parts[1]), 4),
                 ("spans of a trace in five requests", late(parts[2]), 1),
             ):
+                before, spans = cpu_s(process), options.traces * SPANS
                 took = asyncio.run(send(url, requests, at_once))
+                cost = (cpu_s(process) - before) / spans * 1e6
                 show(
                     f"ingest, {what}",
-                    f"{options.traces * SPANS / took:,.0f} spans/s",
-                    f"n = {options.traces * SPANS:,} spans in {took:.1f} s; target 2,000/s",
+                    f"{spans / took:,.0f} spans/s, {cost:.0f} µs of the server's CPU a span",
+                    f"n = {spans:,} spans in {took:.1f} s; target 2,000/s",
                 )
             trace = large(options.spans)
             requests = [gzip.compress(protobuf.write(write([p])), 1) for p in shuffled(trace)]
