@@ -31,6 +31,11 @@ _STATUS: tuple[tuple[type[KickwheelError], int], ...] = (
     (EngineError, 503),
     (ToolError, 502),
 )
+_CHALLENGES: Mapping[str | None, str] = {
+    "missing_api_key": 'Bearer realm="kickwheel"',
+    "invalid_api_key": 'Bearer realm="kickwheel", error="invalid_token"',
+}
+"""What a client must show in place of what it showed, by the error's code (RFC 6750, section 3)."""
 
 
 class Refused(Exception):
@@ -78,6 +83,8 @@ class Refused(Exception):
         """Further headers of the answer."""
         if self.allow is not None:
             return {"allow": self.allow}
+        if self.code in _CHALLENGES:
+            return {"www-authenticate": _CHALLENGES[self.code]}
         if not self.again:
             return {"x-should-retry": "false"}
         if self.retry_after_s is None:
