@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from kickwheel.agents.offered import Offered, OfferedAgent
+from kickwheel.agents.offered import Offered
 from kickwheel.agents.tools.files import Files
 from kickwheel.agents.tools.root import Root
 from kickwheel.app import App
@@ -62,10 +62,6 @@ class Offer:
         if name not in tools:
             raise UsageError(f'no tool "{name}" here. {nearest(name, tools)}')
         return tools[name]
-
-    def agent(self, one: Offered) -> bool:
-        """Whether it is an agent, which is given a task."""
-        return isinstance(one, OfferedAgent)
 
 
 def offers(app: App) -> tuple[str, ...]:

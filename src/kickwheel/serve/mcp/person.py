@@ -71,7 +71,7 @@ def read(question: Question, said: Any) -> str:
     """
     if isinstance(said, ElicitResult) and said.action == "accept":
         words = (said.content or {}).get(ANSWER)
-        if isinstance(words, str) and words.strip():
+        if isinstance(words, str) and words.strip() and words in (question.choices or (words,)):
             return words
     if isinstance(said, ElicitResult) and said.action == "decline" and "no" in question.choices:
         return "no"

@@ -59,13 +59,17 @@ async def agent(
         questions = await app.keeper.questions(run)
         if not person.there:
             raise Unanswered(
-                f"{finished.note}. This client cannot ask anybody: answer it at "
-                f"/v1/runs/{run}/answer or with `kickwheel answer {run[:12]}`, and ask again"
+                f"{finished.note}. This client cannot ask anybody: `kickwheel answer {run[:12]}` "
+                f"or POST /v1/runs/{run}/answer goes on with it"
             )
         if person.comes_back:
             return asked(questions, run)
-        for question in questions:
-            await _told(app, question, await _ended_without(app, run, person, question))
+        try:
+            for question in questions:
+                await app.keeper.answer(run, await person.ask(question), question.path)
+        except Exception:
+            await app.keeper.cancel(run)
+            raise
 
 
 async def tool(
@@ -156,18 +160,6 @@ async def _answer(
     for question in questions:
         if question.path in said:
             await app.keeper.answer(run, said[question.path], question.path)
-
-
-async def _ended_without(app: App, run: str, person: Person, question: Question) -> str:
-    try:
-        return await person.ask(question)
-    except BaseException:
-        await app.keeper.cancel(run)
-        raise
-
-
-async def _told(app: App, question: Question, words: str) -> None:
-    await app.keeper.answer(question.run, words, question.path)
 
 
 class _Asking(Unkept):
