@@ -93,7 +93,6 @@ async def elsewhere(
         port = found.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     name, version = binding
-    at = place or (url if name == "HTTP+JSON" else f"{url}/rpc")
     card = AgentCard(
         name="far",
         description="Answers far away.",
