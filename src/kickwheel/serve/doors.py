@@ -25,7 +25,7 @@ async def doors(app: App, house: House, *, alone: bool = True) -> AsyncGenerator
         routes: list[BaseRoute] = []
         if _installed("a2a", "sse_starlette"):
             routes += await stack.enter_async_context(a2a_routes(app))
-        if _installed("mcp"):
+        if _installed("mcp", "mcp_types"):  # Version 2; CrewAI and Semantic Kernel bring the first.
             routes += await stack.enter_async_context(mcp_routes(app, alone=alone))
         yield routes
 

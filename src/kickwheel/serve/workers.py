@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
@@ -33,8 +34,8 @@ def serve_in_processes(
     """Serves until SIGINT or SIGTERM.
 
     Args:
-        command: starts one server on a shared port, which it finds behind `--port`; it prints one
-            line once it answers.
+        command: starts one server on a shared port, which it finds behind `--port`; once it answers
+            it prints a line that begins with its URL. What else it prints is printed here.
         count: how many processes.
         port: 0 takes a free one.
         on_ready: called with the first one's line once all answer.
@@ -44,37 +45,37 @@ def serve_in_processes(
     """
     with _kept(host, port) as taken:
         started = [*command, "--port", str(taken)]
-        processes = [_start(started) for _ in range(count)]
+        servers = [_Server(started) for _ in range(count)]
         stopping = False
 
         def stop(number: int, frame: FrameType | None) -> None:
             nonlocal stopping
             stopping = True
-            for process in processes:
+            for server in servers:
                 with contextlib.suppress(ProcessLookupError):
-                    process.send_signal(signal.SIGTERM)
+                    server.process.send_signal(signal.SIGTERM)
 
         before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
         try:
-            said = [process.stdout.readline().strip() for process in processes if process.stdout]
+            said = [server.line() for server in servers]
             if all(said):
                 on_ready(said[0])
             deaths: list[float] = []
             while not stopping:
-                ended = _ended(processes)
+                ended = _ended(servers)
                 if stopping or ended is None:
                     continue
                 deaths = [t for t in deaths if time.monotonic() - t < WITHIN_S]
                 deaths.append(time.monotonic())
                 if len(deaths) >= DEATHS or not all(said):
                     raise KickwheelError(
-                        f"a server process ended with status {processes[ended].returncode}, "
+                        f"a server process ended with status {servers[ended].process.returncode}, "
                         f"{len(deaths)} in the last minute; what it said stands above"
                     )
-                processes[ended] = _start(started)
+                servers[ended] = _Server(started)
         finally:
             stop(signal.SIGTERM, None)
-            _wait(processes)
+            _wait(servers)
             for number, handler in before.items():
                 signal.signal(number, handler)
 
@@ -112,28 +113,56 @@ def _kept(host: str, port: int) -> Iterator[int]:
         yield int(held.getsockname()[1])
 
 
-def _start(command: Sequence[str]) -> "subprocess.Popen[str]":
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+class _Server:
+    """One of the processes, and what it prints."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
+        self._line = ""
+        self._told = threading.Event()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def line(self) -> str:
+        """The line that says where it answers, once it does; nothing where it ended before."""
+        self._told.wait()
+        return self._line
+
+    def end(self, timeout_s: float) -> None:
+        """Waits until it has ended, and kills it where it does not."""
+        try:
+            self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self._reader.join(1.0)
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout as said:
+            for line in said:
+                if self._line or not line.startswith(("http://", "https://")):
+                    print(line, end="", flush=True)
+                    continue
+                self._line = line.strip()
+                self._told.set()
+        self._told.set()
 
 
-def _ended(processes: Sequence["subprocess.Popen[str]"]) -> int | None:
+def _ended(servers: Sequence[_Server]) -> int | None:
     """The place of a process that has ended; waits up to `LOOK_S` for one."""
     until = time.monotonic() + LOOK_S
     while time.monotonic() < until:
-        for place, process in enumerate(processes):
-            if process.poll() is not None:
+        for place, server in enumerate(servers):
+            if server.process.poll() is not None:
                 return place
         time.sleep(LOOK_S / 10)
     return None
 
 
-def _wait(processes: Sequence["subprocess.Popen[str]"]) -> None:
+def _wait(servers: Sequence[_Server]) -> None:
     until = time.monotonic() + STOP_S
-    for process in processes:
-        try:
-            process.wait(max(0.0, until - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+    for server in servers:
+        server.end(max(0.0, until - time.monotonic()))
