@@ -68,9 +68,11 @@ async def test_it_is_the_request_that_is_sent(tmp_path: Path, name: str) -> None
         assert server.asked == []
         with suppress(ModelError):  # What the server says is no plan.
             await events(app, name, "Weather in Oslo?")
-        path, body, _ = server.asked[0]
+        path = server.asked[0][0]
+        # Samples are asked for at once: which of them comes first hangs on time.
+        begun = [body for _, body, _ in server.asked[: 2 if name == "vote" else 1]]
     assert shown.url == f"{server.url}{path}"
-    assert dict(shown.body) == body
+    assert dict(shown.body) in begun
     assert shown.model == "m"
     assert "sk-" not in repr(shown)
 
