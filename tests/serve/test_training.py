@@ -64,7 +64,7 @@ def test_good_lines_are_counted_and_empty_ones_pass(tmp_path: Path) -> None:
             },
             "no message of the user",
         ),
-        ({**an_example(1), "response": {"error": "busy"}}, 'only an error: "busy"'),
+        ({**an_example(1), "response": {"error": "busy"}}, "only an error: busy"),
         (b'{"messages": [{"role": "user", "content": "\\ud800"}]}', "no answer"),
         (
             b'{"messages": [{"role": "user", "content": "x"},'

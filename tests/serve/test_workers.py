@@ -19,7 +19,7 @@ agents: {desk: {kind: tool_loop, model: echo}}
 """
 ECHO = """
 import os
-print("echo is imported", flush=True)
+print("http://echo.example is imported", flush=True)
 from contextlib import asynccontextmanager
 from kickwheel import Part
 from kickwheel.models.chat import Done, TextDelta, Usage
@@ -46,8 +46,7 @@ def served(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         said = process.stdout.readline()
-        while said and not said.startswith("http"):
-            assert said == "echo is imported\n"
+        while said == "http://echo.example is imported\n":
             said = process.stdout.readline()
         try:
             yield process, said.split()[0]

@@ -145,8 +145,9 @@ def _upstream(record: str | None, plan: "Plan", *, keyed: bool) -> "Upstream | N
     elif record is None:
         return None
     else:
-        # Who shows no key of ours shows the upstream's, and that one passes on.
-        own = key_from("${OPENAI_API_KEY}") if keyed else None
+        # Who shows no key of ours shows the upstream's, and that one passes on. Ours is for the
+        # server that it was given for, and for no other.
+        own = key_from("${OPENAI_API_KEY}") if keyed and record in ("", default_url()) else None
         upstream = Upstream(record or default_url(), own)
     check_url(upstream.url)
     return upstream

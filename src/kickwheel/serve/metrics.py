@@ -22,7 +22,9 @@ PATH = "/v1/metrics"
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 """Upper bounds of the histograms' buckets, seconds."""
 OTHER = "other"
-"""The route of requests that lead nowhere, so that nobody can make as many as they like."""
+"""The label of what could have as many names as somebody likes: of requests that lead nowhere."""
+METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
+"""Methods that are counted apart; others count as `other`."""
 MODELS = 500
 """Models that are counted apart; what comes after counts as `other`."""
 
@@ -74,7 +76,8 @@ class Metrics:
             finally:
                 self._running -= 1
                 route = self._route(scope["path"])
-                self._requests[route, scope["method"], status] += 1
+                method = scope["method"] if scope["method"] in METHODS else OTHER
+                self._requests[route, method, status] += 1
                 self._latency[route].add(time.perf_counter() - began)
 
         return counted

@@ -8,6 +8,7 @@ again; all end with the parent, however it ends.
 import contextlib
 import ctypes
 import errno
+import re
 import signal
 import socket
 import subprocess
@@ -35,7 +36,8 @@ def serve_in_processes(
 
     Args:
         command: starts one server on a shared port, which it finds behind `--port`; once it answers
-            it prints a line that begins with its URL. What else it prints is printed here.
+            it prints a line that begins with its URL, up to `/v1`. What else it prints is printed
+            here.
         count: how many processes.
         port: 0 takes a free one.
         on_ready: called with the first one's line once all answer.
@@ -45,7 +47,7 @@ def serve_in_processes(
     """
     with _kept(host, port) as taken:
         started = [*command, "--port", str(taken)]
-        servers = [_Server(started) for _ in range(count)]
+        servers = [_Server(started, taken) for _ in range(count)]
         stopping = False
 
         def stop(number: int, frame: FrameType | None) -> None:
@@ -72,7 +74,7 @@ def serve_in_processes(
                         f"a server process ended with status {servers[ended].process.returncode}, "
                         f"{len(deaths)} in the last minute; what it said stands above"
                     )
-                servers[ended] = _Server(started)
+                servers[ended] = _Server(started, taken)
         finally:
             stop(signal.SIGTERM, None)
             _wait(servers)
@@ -116,11 +118,12 @@ def _kept(host: str, port: int) -> Iterator[int]:
 class _Server:
     """One of the processes, and what it prints."""
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], port: int) -> None:
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, text=True, start_new_session=True
         )
         self._line = ""
+        self._url = re.compile(rf"https?://\S+:{port}/v1 ")
         self._told = threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -143,7 +146,7 @@ class _Server:
         assert self.process.stdout is not None
         with self.process.stdout as said:
             for line in said:
-                if self._line or not line.startswith(("http://", "https://")):
+                if self._line or not self._url.match(line):
                     print(line, end="", flush=True)
                     continue
                 self._line = line.strip()

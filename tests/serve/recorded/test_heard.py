@@ -17,6 +17,7 @@ from kickwheel.records import Message, Span, genai, wire
 from kickwheel.serve.recorded import Upstream
 from kickwheel.serve.recorded.exchange import Exchange
 from kickwheel.serve.recorded.heard import READ, Hearing, framework
+from kickwheel.serve.recorded.responses import Conversations, answered
 from tests.models.loopback import chunk, loopback
 from tests.serve.conftest import Rooms, running
 from tests.serve.recorded.test_passing import QUESTION, WHOLE, client, traces
@@ -199,6 +200,19 @@ def test_a_request_that_goes_on_from_a_response_has_all_that_was_said_before() -
     assert span.input[0].content == "Be brief"
     assert span.input[2].tool_calls[0].id == span.input[3].tool_call_id == "call_1"
     assert genai.UNREAD not in span.attributes
+    other = passed("responses", then, json.dumps(second).encode(), hearing, project="another")
+    assert [m.role for m in other.input] == ["system", "tool"]
+
+
+def test_an_upstream_that_gives_every_response_the_same_id_is_remembered_once() -> None:
+    conversations = Conversations()
+    said = answered(json.dumps(RESPONSE).encode(), {}, cut=False)
+    for _ in range(3):
+        conversations.remember("shop", said, {}, (), 30 << 20)
+    then = {"previous_response_id": said.id, "input": "And?"}
+    unread: list[str] = []
+    assert len(conversations.messages("shop", then, unread)) == 2
+    assert not unread
 
 
 @pytest.mark.parametrize(

@@ -306,13 +306,14 @@ async def test_where_we_have_a_key_the_client_shows_it_and_the_upstream_gets_its
             with pytest.raises(openai.AuthenticationError):
                 await client(server).chat.completions.create(model="gpt", messages=QUESTION)
             await client(server, api_key="ours").chat.completions.create(
-                model="gpt", messages=QUESTION
+                model="gpt", messages=QUESTION, extra_headers={"Cookie": "session=ours"}
             )
         with running(tmp_path / "b", Rooms(), upstream=Upstream(there.url), keys=["k"]) as server:
             await client(server, api_key="k").chat.completions.create(
                 model="gpt", messages=QUESTION
             )
     assert [asked[2].get("Authorization") for asked in there.asked] == ["Bearer sk-upstream", None]
+    assert [asked[2].get("Cookie") for asked in there.asked] == [None, None]
 
 
 async def test_without_an_upstream_the_house_answers_and_the_traffic_is_the_projects(

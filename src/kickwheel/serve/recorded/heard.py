@@ -52,7 +52,7 @@ class Hearing:
         said = _said(passed, body, unread)
         if passed.path == "responses":
             size = passed.asked.size + passed.answer.size
-            self._conversations.remember(said, body, messages, size)
+            self._conversations.remember(passed.project, said, body, messages, size)
         name = str(body.get("model") or passed.path)
         attributes: dict[str, Value] = {
             genai.OPERATION: "text_completion" if passed.path == "completions" else "chat",
@@ -88,7 +88,7 @@ class Hearing:
         self, passed: Exchange, body: Mapping[str, Any], unread: list[str]
     ) -> tuple[Message, ...]:
         if passed.path == "responses":
-            return self._conversations.messages(body, unread)
+            return self._conversations.messages(passed.project, body, unread)
         return (chat.prompt if passed.path == "completions" else chat.messages)(body, unread)
 
 

@@ -45,6 +45,8 @@ _ONE_CONNECTION = frozenset(
 _NOT_ASKED = _ONE_CONNECTION | {b"host", b"expect"}
 _NOT_ANSWERED = _ONE_CONNECTION | {b"date"}
 """Each server writes its own date."""
+_OURS = frozenset({b"authorization", b"cookie"})
+"""By what clients show who they are: to us, where the upstream has a key of its own."""
 _READABLE = ("gzip", "deflate", "identity")
 """Compressions that a trace can be read from."""
 
@@ -112,7 +114,8 @@ class Passing:
         self._recorder = recorder
         self._hearing = Hearing(upstream.prices)
         self._key = f"Bearer {upstream.key}" if upstream.key else None
-        self._hidden = _NOT_ASKED | {b"authorization"} if keyed or upstream.key else _NOT_ASKED
+        ours = keyed or upstream.key is not None
+        self._hidden = _NOT_ASKED | _OURS if ours else _NOT_ASKED
         self._url = lru_cache(maxsize=1024)(self._made_url)
 
     async def __call__(

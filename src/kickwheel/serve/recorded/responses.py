@@ -29,20 +29,23 @@ class Conversations:
     """What was said before, where a request only names the response that it goes on from."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[str, tuple[tuple[Message, ...], int]] = OrderedDict()
-        """By the id of the last response: all messages, and how many bytes are new in them."""
+        self._known: OrderedDict[tuple[str, str], tuple[tuple[Message, ...], int]] = OrderedDict()
+        """By project and the id of the last response: all messages, and how many bytes are new in
+        them."""
         self._bytes = 0
 
-    def messages(self, body: Mapping[str, Any], unread: list[str]) -> tuple[Message, ...]:
-        """The conversation that a request has, with what it goes on from; what is not known or no
-        text is named in `unread`."""
+    def messages(
+        self, project: str, body: Mapping[str, Any], unread: list[str]
+    ) -> tuple[Message, ...]:
+        """The conversation that a request of the project has, with what it goes on from; what is
+        not known or no text is named in `unread`."""
         read: list[Message] = []
         if isinstance(body.get("instructions"), str):
             read.append(Message(role="system", content=body["instructions"]))
         before = body.get("previous_response_id")
         if isinstance(before, str):
-            if before in self._known:
-                read += self._known[before][0]
+            if (project, before) in self._known:
+                read += self._known[project, before][0]
             else:
                 unread.append("previous_response_id: what came before")
         if body.get("conversation") is not None:
@@ -55,7 +58,12 @@ class Conversations:
         return tuple(read)
 
     def remember(
-        self, said: Answered, body: Mapping[str, Any], asked: tuple[Message, ...], size: int
+        self,
+        project: str,
+        said: Answered,
+        body: Mapping[str, Any],
+        asked: tuple[Message, ...],
+        size: int,
     ) -> None:
         """Keeps the conversation for whoever goes on from its last response.
 
@@ -67,8 +75,9 @@ class Conversations:
             return
         # Instructions are of one request and do not go on.
         whole = (*asked[isinstance(body.get("instructions"), str) :], said.message)
-        self._known[said.id] = (whole, size)
-        self._bytes += size
+        _, replaced = self._known.pop((project, said.id), ((), 0))
+        self._known[project, said.id] = (whole, size)
+        self._bytes += size - replaced
         while self._bytes > _REMEMBERED_BYTES:
             self._bytes -= self._known.popitem(last=False)[1][1]
 
