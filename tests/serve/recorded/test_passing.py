@@ -255,6 +255,7 @@ async def test_headers_of_one_connection_stay_on_it(tmp_path: Path) -> None:
     async with loopback(answer) as there:
         with running(tmp_path, Rooms(), upstream=Upstream(f"{there.url}/v1")) as server:
             headers = {"Connection": "keep-alive, x-mine", "x-mine": "1", "TE": "trailers"}
+            headers["x-city"] = "Århus"
             async with (
                 aiohttp.ClientSession() as session,
                 session.get(f"{server.url}/t/shop/v1/models?a=b%2Fc", headers=headers) as got,
@@ -262,6 +263,7 @@ async def test_headers_of_one_connection_stay_on_it(tmp_path: Path) -> None:
                 assert await got.read() == b"{}"
     asked = {name.lower() for name in there.asked[0][2]}
     assert asked.isdisjoint({"x-mine", "te", "keep-alive"})
+    assert there.asked[0][2]["x-city"] == "Århus"
     assert got.headers["x-end"] == "2"
     assert {"x-hop", "keep-alive"}.isdisjoint(name.lower() for name in got.headers)
     assert len(got.headers.getall("date")) == 1

@@ -172,7 +172,7 @@ class Passing:
     def _asked(self, given: Headers, passed: Exchange) -> "CIMultiDict[str]":
         headers = CIMultiDict[str]()
         for name, value in _passed_on(given, self._hidden):
-            text = value.decode("latin-1")
+            text = _text(value)
             if name == b"accept-encoding":
                 text = _readable(text)
             elif name == b"user-agent":
@@ -195,6 +195,14 @@ class Passing:
             reason = str(error) or type(error).__name__
         what = f"The upstream of this recorder, {self._base}, cannot be reached: {reason}"
         return Refused(502, redact.text(what), code="upstream_unreachable")
+
+
+def _text(value: bytes) -> str:
+    """A header's value as aiohttp, which writes UTF-8, sends the same bytes again."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 class _Client:
