@@ -137,6 +137,7 @@ def test_jobs_of_both_doors_are_listed_and_cancelled(start: Start) -> None:
         ({"config": "bass"}, 'Did you mean "base"?'),
         ({"dataset": "chat"}, "upload it at /v1/files"),
         ({"dataset": None}, "which uploaded file"),
+        ({"dataset": ""}, "upload it at /v1/files"),
         ({"hyperparameters": {"training_type": "dpo"}}, "hyperparameters.training_type"),
         ({"hyperparameters": {"finetuning_type": "all_weights"}}, "finetuning_type"),
         ({"hyperparameters": {"lora": {"adapter_dropout": 0.1}}}, "no dropout here"),

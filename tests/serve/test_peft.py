@@ -110,9 +110,15 @@ def test_an_adapter_answers_beside_its_base_under_the_name_of_its_folder(
     shutil.copytree(source / "mine", source / "cut")
     (source / "cut" / peft.WEIGHTS).write_bytes((source / "mine" / peft.WEIGHTS).read_bytes()[:999])
     (source / "a-file").write_text("nothing")
+    for name, odd in (("negative", '"r": -1, "use_rslora": true'), ("endless", '"r": 1e999')):
+        shutil.copytree(source / "mine", source / name)
+        (source / name / peft.CONFIG).write_text(f'{{"lora_alpha": 8, {odd}}}')
+    shutil.copytree(source / "mine", source / "deep")
+    (source / "deep" / peft.CONFIG).write_text("[" * 100_000)
     with served(source, monkeypatch) as server:
         found = names(server)
-        assert found.keys() & {"mine", "for-another-base", "half", "dora", "cut"} == {"mine"}
+        there = {folder.name for folder in source.iterdir()}
+        assert found.keys() & there == {"mine"}
         assert found["mine"] is not None
         assert say(server, "mine") != say(server, "plain")
     page = (Path(__file__).parents[2] / "docs" / "nim.md").read_text("utf-8")

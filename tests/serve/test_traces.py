@@ -136,3 +136,22 @@ def test_a_key_of_a_tenant_does_not_show_traces_of_others(tmp_path: Path, rooms:
             headers = {"authorization": f"Bearer {key}"}
             answer = httpx2.get(f"{served.url}/v1/traces/0123", headers=headers)
             assert answer.status_code == status
+
+
+def test_a_key_of_a_tenant_finds_no_trace_of_others_to_say_something_of_or_to_add_to(
+    tmp_path: Path, rooms: Rooms
+) -> None:
+    keys = {"ours": Caller(user="ann"), "theirs": Caller(user="bob", tenant="clinic")}
+    with running(tmp_path / "store", rooms, keys=keys) as served:
+        served.client(api_key="ours").chat.completions.create(
+            model="echo", messages=[{"role": "user", "content": "Where?"}]
+        )
+        served.recorder.flush()
+        (trace,) = served.traces.all()
+        theirs = {"authorization": "Bearer theirs"}
+        for identity, status in ((trace.id[:6], 404), (trace.id, 200)):
+            url = f"{served.url}/v1/traces/{identity}/feedback"
+            assert httpx2.post(url, json={"verdict": "bad"}, headers=theirs).status_code == status
+        kind = {"content-type": "application/json"}
+        sent = httpx2.post(f"{served.url}/v1/traces", content=b"{}", headers={**theirs, **kind})
+        assert sent.status_code == 403

@@ -89,7 +89,17 @@ def _alpha(file: Path) -> float:
         about: Mapping[str, Any] = json.loads(file.read_text("utf-8"))
         kind = about.get("peft_type", "LORA")
         alpha, rank = float(about["lora_alpha"]), int(about["r"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if rank < 1 or not math.isfinite(alpha):
+            raise ValueError(f"r is {rank}, lora_alpha {alpha}")
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise DataError(f"{file}: no configuration of a LoRA adapter: {error}") from error
     if kind != "LORA":
         raise DataError(f"{file}: an adapter of kind {kind}; llama.cpp takes LORA")

@@ -7,6 +7,7 @@ shape may say and the tuning here does not do is refused by name, never passed o
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -311,7 +312,7 @@ def _file(files: Files, name: str) -> str:
     wanted = name.rstrip("/").rpartition("/")[2]
     known = files.all()
     for file in known:
-        if wanted in (file.id, file.filename, file.filename.rpartition(".")[0]):
+        if wanted and wanted in (file.id, file.filename, Path(file.filename).stem):
             return file.id
     what = f'no dataset "{name}" here: upload it at /v1/files, and name it by its id or file name. '
     listed = [f.filename for f in known]

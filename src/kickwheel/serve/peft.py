@@ -87,6 +87,8 @@ class PeftFolder:
                 return Fitting(engine.base.name, kept, created)
             except (KickwheelError, OSError) as error:
                 why.append(f"{engine.base.name}: {error}")
+            except Exception as error:  # Anybody's files: one must not end the looking at others.
+                why.append(f"{engine.base.name}: {type(error).__name__}: {error}")
         _left_out(folder, "; ".join(why))
         return None
 

@@ -34,6 +34,7 @@ MOST = 1000
 ANSWER_ID = "chatcmpl-"
 _BEFORE = re.compile(r"chatcmpl-|cmpl-|resp_")
 """What an answer's id has before the id of its trace."""
+_WHOLE = re.compile(r"[0-9a-f]{32}")
 
 
 class FeedbackBody(BaseModel):
@@ -65,6 +66,9 @@ def trace_routes(traces: Traces, recorder: Recorder) -> list[Route]:
     async def feedback(request: Request) -> JSONResponse:
         said = _read(await request.body())
         identity = _trace_of(request.path_params["identity"])
+        if request.state.caller.tenant and not _WHOLE.fullmatch(identity):
+            # Whoever has a trace's whole id was given it; a short beginning finds any.
+            raise Refused(404, f'no trace "{identity}": give its whole id', param="id")
         trace = await run_in_threadpool(say, identity, said)
         return JSONResponse({"object": "trace.feedback", "trace": trace, "verdict": said.verdict})
 

@@ -282,7 +282,10 @@ class Recorder:
             with self._losing_one():
                 records.append(make())
         for take in self._takers:
-            take(records)
+            try:
+                take(records)
+            except Exception:  # What else is done with them must not keep them from being kept.
+                _log.exception("traces were kept, but not passed on")
         while True:
             try:
                 self._traces.add(records)

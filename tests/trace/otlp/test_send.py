@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -21,7 +22,7 @@ from kickwheel.core.errors import ConfigError, KickwheelError, UsageError
 from kickwheel.core.store import open_store
 from kickwheel.flywheel.export import export
 from kickwheel.flywheel.traffic import import_
-from kickwheel.records import Message, Span, Trace
+from kickwheel.records import Message, Span, ToolSpec, Trace
 from kickwheel.trace.otlp import plain, send
 from kickwheel.trace.otlp.read import read
 from kickwheel.trace.otlp.send import sending
@@ -141,6 +142,20 @@ async def test_spans_with_much_text_leave_in_requests_that_collectors_take(
             sender.take([a_trace(1, 50)])
         assert (sender.sent, collector.spans) == (50, 50)
     assert all(request.ByteSize() <= 3000 for request in collector.requests)
+
+
+async def test_a_trace_that_cannot_be_written_keeps_no_other_from_leaving() -> None:
+    nested: dict[str, Any] = {}
+    for _ in range(5000):
+        nested = {"properties": nested}
+    odd = a_trace(1)
+    tools = (ToolSpec(name="deep", description="", parameters=nested),)
+    odd = replace(odd, spans=(replace(odd.spans[0], tools=tools),))
+    async with collecting() as collector:
+        async with sending(Target(collector.url)) as sender:
+            sender.take([a_trace(2), odd, a_trace(3)])
+        assert (sender.sent, sender.lost) == (2, 1)
+    assert collector.spans == 2
 
 
 async def test_a_busy_collector_is_asked_again() -> None:

@@ -20,6 +20,7 @@ from a2a.client.errors import A2AClientError
 from a2a.types import (
     AgentCard,
     AgentInterface,
+    Artifact,
     GetTaskRequest,
     Part,
     Role,
@@ -28,6 +29,7 @@ from a2a.types import (
     StreamResponse,
     SubscribeToTaskRequest,
     Task,
+    TaskArtifactUpdateEvent,
     TaskState,
 )
 from a2a.types import Message as Said
@@ -173,7 +175,13 @@ class Followed:
     def __init__(self, link: Link, say: Callable[[str], None]) -> None:
         self._link = link
         self._say = say
-        self._said = ""
+        self._artifacts: dict[str, Artifact] = {}
+        """What the task made so far, by id."""
+        self._chars = 0
+        """Of the answer so far."""
+        self._said: list[str] = []
+        self._in_order = True
+        """Whether what was said is how the answer begins."""
         self._stream: AsyncIterator[StreamResponse] | None = None
         self._task = Task()
         """The task as far as it is known."""
@@ -249,9 +257,10 @@ class Followed:
 
     def say_rest(self, text: str) -> None:
         """Says what of the answer was not said yet."""
-        if text.startswith(self._said):
-            self._say(text[len(self._said) :])
-        self._said = text
+        said = "".join(self._said)
+        if text.startswith(said):
+            self._say(text[len(said) :])
+        self._said = [text]
 
     async def close(self) -> None:
         """Reads no further."""
@@ -272,25 +281,44 @@ class Followed:
         task = self._task
         if event.HasField("task"):
             task.CopyFrom(event.task)
+            self._artifacts = {artifact.artifact_id: artifact for artifact in task.artifacts}
+            self._chars = sum(len(_text(artifact.parts, "")) for artifact in task.artifacts)
         elif event.HasField("status_update"):
             task.id, task.context_id = event.status_update.task_id, event.status_update.context_id
             task.status.CopyFrom(event.status_update.status)
         elif event.HasField("artifact_update"):
-            update = event.artifact_update
-            task.id, task.context_id = update.task_id, update.context_id
-            known = {a.artifact_id: a for a in task.artifacts}
-            old = known.get(update.artifact.artifact_id)
-            if old is None:
-                task.artifacts.append(update.artifact)
-            elif update.append:
-                old.parts.extend(update.artifact.parts)
-            else:
-                old.CopyFrom(update.artifact)
-            answer = _answer(task)
-            if len(answer) > ANSWER_CHARS:
-                raise ModelError(f"{self._link.name} answers more than {ANSWER_CHARS} characters")
-            if answer.startswith(self._said):
-                self.say_rest(answer)
+            self._hear(event.artifact_update)
+        if self._chars > ANSWER_CHARS:
+            raise ModelError(f"{self._link.name} answers more than {ANSWER_CHARS} characters")
+
+    def _hear(self, update: TaskArtifactUpdateEvent) -> None:
+        """Keeps a piece of the answer; says what is new in it, where it comes behind all else.
+
+        The pieces are never put together here: there may be very many.
+        """
+        task, name = self._task, update.artifact.artifact_id
+        task.id, task.context_id = update.task_id, update.context_id
+        new, more = _text(update.artifact.parts, ""), None
+        at_end = bool(task.artifacts) and task.artifacts[-1].artifact_id == name
+        old = self._artifacts.get(name)
+        if old is None:
+            more = f"\n\n{new}" if task.artifacts else new
+            task.artifacts.append(update.artifact)
+            self._artifacts[name] = task.artifacts[-1]
+            self._chars += len(new)
+        elif update.append:
+            old.parts.extend(update.artifact.parts)
+            self._chars += len(new)
+            more = new if at_end else None
+        else:
+            before = _text(old.parts, "")
+            old.CopyFrom(update.artifact)
+            self._chars += len(new) - len(before)
+            more = new[len(before) :] if at_end and new.startswith(before) else None
+        self._in_order = self._in_order and more is not None
+        if self._in_order and more:
+            self._said.append(more)
+            self._say(more)
 
     def _reply(self) -> Reply:
         task = self._task

@@ -13,7 +13,6 @@ import socket
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
@@ -22,6 +21,7 @@ from a2a.utils.errors import InvalidParamsError
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
 from google.protobuf.json_format import MessageToDict
+from yarl import URL
 
 from kickwheel.serve.a2a.tasks import Kept, Tasks
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 TRIES_S = (0.0, 1.0, 5.0)
 """Seconds before each attempt to deliver."""
 TIMEOUT_S = 10.0
+_HOLDING_IPV4 = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("2002::/16"))
+"""Networks of IPv6 whose addresses lead to one of IPv4, a hidden one perhaps."""
 
 _log = logging.getLogger(__name__)
 
@@ -71,13 +73,14 @@ class Notifier:
             InvalidParamsError: they may not; the text says why.
         """
         try:
-            parts = urlsplit(config.url)
-            host, _ = parts.hostname, parts.port
+            # As the connection will read it: «127。0。0。1» is an address, too.
+            parts = URL(config.url)
+            host = parts.raw_host
         except ValueError:
             raise InvalidParamsError(f"{config.url} is no URL") from None
         if parts.scheme not in ("http", "https") or not host:
             raise InvalidParamsError("notifications go to a URL that begins with http or https")
-        if parts.username or parts.password:
+        if parts.user or parts.password:
             raise InvalidParamsError("put no password into the URL; `authentication` is for that")
         if host not in self._allowed and _is_hidden(host):
             raise InvalidParamsError(_hidden(host))
@@ -129,7 +132,7 @@ class Notifier:
                 break
             except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
                 why = str(error) or type(error).__name__
-        host = urlsplit(config.url).hostname
+        host = URL(config.url).raw_host
         _log.warning("task %s: %s was not told how it stands: %s", task.id, host, why)
 
 
@@ -159,7 +162,8 @@ def _is_hidden(host: str) -> bool:
     except ValueError:
         return host.lower() == "localhost" or host.lower().endswith(".localhost")
     address = getattr(address, "ipv4_mapped", None) or address
-    return not address.is_global or address.is_multicast
+    inside = address.version == 6 and any(address in network for network in _HOLDING_IPV4)
+    return inside or not address.is_global or address.is_multicast
 
 
 def _hidden(host: str) -> str:

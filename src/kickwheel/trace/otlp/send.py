@@ -100,8 +100,7 @@ class Sender:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._closing.wait(), PAUSE_S)
             while batch := self._next():
-                bodies = await asyncio.to_thread(_bodies, batch)
-                for body, spans in bodies:
+                for body, spans in await asyncio.to_thread(self._bodies, batch):
                     await self._deliver(body, spans)
 
     async def close(self, running: "asyncio.Task[None]") -> None:
@@ -128,6 +127,16 @@ class Sender:
                 batch.append(self._waiting.popleft())
             self._held -= sum(len(trace.spans) for trace in batch)
         return batch
+
+    def _bodies(self, batch: list[Trace]) -> list[tuple[bytes, int]]:
+        """The requests with these traces; one that cannot be written is lost, and no other."""
+        try:
+            return list(requests(redact.trace(trace) for trace in batch))
+        except Exception as error:  # Its content is anybody's, as tools that are nested too deep.
+            if len(batch) > 1:
+                return [body for trace in batch for body in self._bodies([trace])]
+            self._lose(len(batch[0].spans), f"{type(error).__name__} in trace {batch[0].id}")
+            return []
 
     async def _deliver(self, body: bytes, spans: int) -> None:
         pause_s = RETRY_S
@@ -242,10 +251,6 @@ def _parted(groups: list[Group]) -> Iterator[tuple[bytes, int]]:
     single = [replace(group, spans=(span,)) for group in groups for span in group.spans]
     yield from _parted(single[: spans // 2])
     yield from _parted(single[spans // 2 :])
-
-
-def _bodies(batch: list[Trace]) -> list[tuple[bytes, int]]:
-    return list(requests(redact.trace(trace) for trace in batch))
 
 
 def _after_s(written: str | None) -> float | None:
