@@ -78,3 +78,22 @@ async def test_a_task_whose_run_never_began_is_begun(folder: Path) -> None:
     with serving(folder) as server:
         async with server.client("echo", streaming=False) as client:
             assert text(await until(client, "t-1", TaskState.TASK_STATE_COMPLETED)) == "user: one"
+
+
+async def test_who_follows_a_task_of_another_process_hears_its_end(folder: Path) -> None:
+    with serving(folder) as one, serving(folder) as other:
+        task = await begun(one, folder)
+        async with other.client("slow") as client:
+            heard: list[Any] = []
+
+            async def follow() -> None:
+                async for event in client.subscribe(SubscribeToTaskRequest(id=task)):
+                    heard.append(event)
+
+            following = asyncio.create_task(follow())
+            await eventually(lambda: heard)
+            (folder / "go").touch()
+            await asyncio.wait_for(following, 30)
+    assert heard[-1].status_update.status.state == TaskState.TASK_STATE_COMPLETED
+    assert [e for e in heard if e.HasField("artifact_update")]
+    assert (folder / "acts").read_text() == "first\nsecond\n"

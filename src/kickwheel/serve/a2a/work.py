@@ -169,6 +169,7 @@ class Works:
                 for kept in await asyncio.to_thread(self._tasks.moving, worker, since):
                     if kept.agent in self._agents:
                         await self._take_up(kept)
+                await self._catch_up()
                 if time.monotonic() - self._forgotten > 3600 or not self._forgotten:
                     self._forgotten = time.monotonic()
                     await asyncio.to_thread(self._tasks.forget, time.time() - KEPT_S)
@@ -182,6 +183,25 @@ class Works:
             return
         if not await self._settle(kept):
             self.start(kept)
+
+    async def _catch_up(self) -> None:
+        """Tells who follows a task that goes on in another process how it stands now."""
+        for work in list(self._live.values()):
+            was = work.kept
+            if work.job is not None or not work.followers:
+                continue
+            who = Caller(user=was.asker, tenant=was.tenant)
+            now = await asyncio.to_thread(self._tasks.find, was.task.id, was.agent, who)
+            if now is None or now.task.status == was.task.status or work.job is not None:
+                continue
+            work.kept = now
+            for artifact in now.task.artifacts:
+                work.tell(_piece(now, artifact, last=True))
+            update = TaskStatusUpdateEvent(task_id=now.task.id, context_id=now.task.context_id)
+            update.status.CopyFrom(now.task.status)
+            work.tell(update)
+            if now.task.status.state != TaskState.TASK_STATE_WORKING:
+                work.pause()
 
     async def _work(self, work: "_Work", token: SecretStr | None) -> None:
         kept = work.kept
@@ -302,7 +322,8 @@ class Works:
                 )
             )
         task.status.CopyFrom(status)
-        await asyncio.to_thread(self._tasks.save, kept)
+        if not await asyncio.to_thread(self._tasks.save, kept):
+            return  # Another process was faster, and told whoever gave a URL.
         if work is not None:
             update = TaskStatusUpdateEvent(task_id=task.id, context_id=task.context_id)
             update.status.CopyFrom(status)
