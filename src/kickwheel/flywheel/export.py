@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from kickwheel.app import Plan, check_app
+from kickwheel.app import Plan, check_app, no_app
 from kickwheel.core.errors import KickwheelError, UsageError
 from kickwheel.core.files import writing
 from kickwheel.core.store import open_store
@@ -43,7 +43,7 @@ def export(
     """Writes the store's traces to a file, or sends them to a collector.
 
     Args:
-        app: the app file, or its folder.
+        app: the app file, its folder, or one in which traffic was recorded without an app.
         to: a file, which gets a line of OTLP JSON for each trace; or the URL of a collector.
         workload: only this one's traces; by default all.
         headers: of each request; by default those that the file's `trace.export` names for this
@@ -53,7 +53,8 @@ def export(
         KickwheelError: the collector does not take them; what it took before stays there.
         StoreError: the file cannot be written; it is as it was.
     """
-    plan = check_app(app)
+    recorded = app.is_dir() and not (app / "app.yml").exists() and (app / ".kickwheel").is_dir()
+    plan = no_app(app) if recorded else check_app(app)
     with open_store(plan.store, plan.database) as store:
         traces = Traces(store)
         told = _telling(traces.all(workload), traces.count(workload), on_progress)

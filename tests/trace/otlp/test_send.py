@@ -281,3 +281,11 @@ async def test_what_is_stored_is_exported_to_a_file_and_to_a_collector(tmp_path:
             await asyncio.to_thread(export, tmp_path, collector.url)
     with pytest.raises(UsageError, match="no URL of a collector"):
         export(tmp_path, "ftp://there")
+
+
+def test_what_was_recorded_without_an_app_is_exported(tmp_path: Path) -> None:
+    with open_store(tmp_path / ".kickwheel") as store:
+        Traces(store).add([a_trace(1)])
+    done = export(tmp_path, str(tmp_path / "traces.jsonl"))
+    assert (done.traces, done.spans) == (1, 1)
+    assert len((tmp_path / "traces.jsonl").read_text().splitlines()) == 1
