@@ -14,6 +14,15 @@ from kickwheel.core.errors import StoreError, UsageError
 from kickwheel.core.store import open_store
 from kickwheel.core.store.files import verify
 
+WITHOUT_TENANTS = (
+    "INSERT INTO trace (id, workload, source, start_ns, duration_ns, model, spans, input_tokens, "
+    "output_tokens, question, body) VALUES ('old', '', '', 0, 0, '', 1, 0, 0, '', '')",
+    "DROP INDEX trace_by_tenant",
+    "ALTER TABLE trace DROP COLUMN tenant",
+    "ALTER TABLE trace DROP COLUMN asker",
+)
+"""What makes a trace as it was before version 8, when traces had no tenants."""
+
 
 def test_a_store_of_an_older_version_is_left_as_it_is(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "store.db") as old:
@@ -32,10 +41,13 @@ def test_a_store_of_version_1_is_brought_to_this_one_with_all_that_is_in_it(tmp_
         tables = store.database.read("SELECT name FROM sqlite_master WHERE type = 'table'")
         for table in {name for (name,) in tables} - first:
             store.database.write(lambda c, table=table: c.execute(f"DROP TABLE {table}"))
+        for change in WITHOUT_TENANTS:
+            store.database.write(lambda c, change=change: c.execute(change))
         store.database.write(lambda c: c.execute("PRAGMA user_version = 1"))
     with open_store(tmp_path) as store:
         assert store.refs.read("a/b") == "adapter/1"
         assert store.runs.open() == []
+        assert store.database.read("SELECT id, tenant, asker FROM trace") == [("old", "", "")]
 
 
 def test_a_damaged_store_is_told(tmp_path: Path) -> None:
@@ -57,6 +69,19 @@ def test_many_processes_may_open_a_new_store_at_once(tmp_path: Path, database: s
     assert [process.wait() for process in running] == [0, 0, 0, 0]
     with open_store(tmp_path, database) as store:
         assert store.refs.names() == ["ref0", "ref1", "ref2", "ref3"]
+
+
+def test_a_new_store_that_another_process_is_just_opening_is_waited_for(tmp_path: Path) -> None:
+    with sqlite3.connect(
+        tmp_path / "store.db", isolation_level=None, check_same_thread=False
+    ) as other:
+        other.execute("BEGIN IMMEDIATE")
+        release = threading.Timer(0.3, lambda: other.execute("ROLLBACK"))
+        release.start()
+        with open_store(tmp_path) as store:
+            assert store.refs.names() == []
+        release.join()
+    other.close()
 
 
 def test_writes_of_many_threads_all_arrive(tmp_path: Path, database: str | None) -> None:

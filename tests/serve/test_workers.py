@@ -48,6 +48,7 @@ def served(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
         said = process.stdout.readline()
         while said == "http://echo.example is imported\n":
             said = process.stdout.readline()
+        assert said, "it ended before it answered"
         try:
             yield process, said.split()[0]
         finally:

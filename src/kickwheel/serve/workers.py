@@ -47,7 +47,7 @@ def serve_in_processes(
     """
     with _kept(host, port) as taken:
         started = [*command, "--port", str(taken)]
-        servers = [_Server(started, taken) for _ in range(count)]
+        servers: list[_Server] = []
         stopping = False
 
         def stop(number: int, frame: FrameType | None) -> None:
@@ -59,6 +59,7 @@ def serve_in_processes(
 
         before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
         try:
+            servers += (_Server(started, taken) for _ in range(count))
             said = [server.line() for server in servers]
             if all(said):
                 on_ready(said[0])

@@ -7,6 +7,7 @@ this process, and waits up to `BUSY_S` for other processes. Whatever SQLite has 
 
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from kickwheel.core.store.database import Connection
 from kickwheel.core.store.schema import VERSION, statements
 
 BUSY_S = 10.0
+AGAIN_S = 0.01
 
 
 class Sqlite:
@@ -106,7 +108,7 @@ class Sqlite:
     def _prepare(self) -> None:
         try:
             self._version()
-            self._writer.execute("PRAGMA journal_mode = WAL")
+            self._write_ahead()
             # Two processes may open a new store at once: look again inside the transaction.
             self._writer.execute("BEGIN IMMEDIATE")
             version = self._version()
@@ -118,6 +120,19 @@ class Sqlite:
         except BaseException:
             self.close()
             raise
+
+    def _write_ahead(self) -> None:
+        until = time.monotonic() + BUSY_S
+        while True:
+            try:
+                self._writer.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                # For this one statement SQLite does not wait: of two processes that open a new
+                # store at once, one is told at once that it is locked.
+                if "locked" not in str(error) or time.monotonic() >= until:
+                    raise
+                time.sleep(AGAIN_S)
 
     def _version(self) -> int:
         (version,) = self._writer.execute("PRAGMA user_version").fetchone()
