@@ -32,6 +32,7 @@ from kickwheel.core.journal import KeptRun, Question, RunState
 from kickwheel.core.plugins import Context, Name, Part, kinds, load, nearest
 from kickwheel.core.store import Store, open_store
 from kickwheel.core.store.files import verify
+from kickwheel.models.caller import whose
 from kickwheel.models.chat import ChatRequest, Model
 from kickwheel.models.sent import Sent, sent
 from kickwheel.records import Message, Trace, wire
@@ -228,7 +229,7 @@ async def open_app(
         store = stack.enter_context(open_store(plan.store, plan.database))
         traces = Traces(store)
         pass_on = await _exporting(plan, stack)
-        recorder = stack.enter_context(Recorder(traces, pass_on))
+        recorder = stack.enter_context(Recorder(traces, pass_on, whose))
         app = App(plan, store, traces, recorder)
         share = _sharing(stack)
         for shelf, name in _order(plan, only):

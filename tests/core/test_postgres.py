@@ -7,6 +7,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+from tests.core.test_store import WITHOUT_TENANTS
 
 from kickwheel.app import check_app, open_app
 from kickwheel.core.errors import ConfigError, MissingExtra, StoreError
@@ -100,10 +101,13 @@ def test_a_store_of_version_1_is_brought_to_this_one(tmp_path: Path, postgres_ur
         for (table,) in tables:
             if table not in first:
                 store.database.write(lambda c, table=table: c.execute(f"DROP TABLE {table}"))
+        for change in WITHOUT_TENANTS:
+            store.database.write(lambda c, change=change: c.execute(change))
         store.database.write(lambda c: c.execute("UPDATE version SET number = 1"))
     with open_store(tmp_path, postgres_url) as store:
         assert store.refs.read("a/b") == "adapter/1"
         assert store.runs.open() == []
+        assert store.database.read("SELECT id, tenant, asker FROM trace") == [("old", "", "")]
 
 
 def test_a_connection_that_broke_is_opened_again(tmp_path: Path, postgres_url: str) -> None:

@@ -15,6 +15,7 @@ from openai import OpenAI
 from kickwheel.core.errors import ModelError, UsageError
 from kickwheel.core.plugins import nearest
 from kickwheel.core.store import Store, open_store
+from kickwheel.models.caller import whose
 from kickwheel.models.chat import CallDelta, ChatRequest, Delta, Done, Model, TextDelta, Usage
 from kickwheel.records import Message
 from kickwheel.serve.house import ModelCard
@@ -188,7 +189,7 @@ def running(
     """
     ready: threading.Event = threading.Event()
     told: dict[str, Any] = {}
-    with open_store(folder) as store, Recorder(Traces(store)) as recorder:
+    with open_store(folder) as store, Recorder(Traces(store), whose=whose) as recorder:
         traces = Traces(store)
 
         async def main() -> None:

@@ -23,6 +23,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter
 from opentelemetry.trace import Status, StatusCode
 
+from kickwheel.models.caller import Caller
 from kickwheel.records import Message, ToolCall, genai
 from kickwheel.serve import otlp
 from tests.serve.conftest import Rooms, Served, running
@@ -108,6 +109,31 @@ def test_the_path_or_a_header_says_whose_traffic_it_is(served: Served) -> None:
     traced(OTLPSpanExporter(f"{served.url}/t/desk/v1/traces"))
     traced(OTLPSpanExporter(f"{served.url}/v1/traces", headers={otlp.WORKLOAD: "triage"}))
     assert {line.workload for line in served.traces.list()} == {"desk", "triage"}
+
+
+def test_spans_of_a_tenants_key_are_that_tenants_and_join_no_trace_of_others(
+    tmp_path: Path, rooms: Rooms
+) -> None:
+    house, clinic = Caller(user="ann"), Caller(user="bob", tenant="clinic")
+    keys = {"house": house, "clinic": clinic, "bank": Caller(user="eve", tenant="bank")}
+    with running(tmp_path / "store", rooms, keys=keys) as served:
+
+        def sent(key: str, span: str, trace: str = TRACE) -> Any:
+            body = json.dumps(a_request({**a_span(span), "traceId": trace})).encode()
+            _, answer, _ = post(served, body, key=key)
+            return json.loads(answer).get("partialSuccess", {})
+
+        assert sent("clinic", "1" * 16) == {}
+        foreign = sent("bank", "2" * 16)
+        assert foreign["rejectedSpans"] == "1"
+        assert "belongs to somebody else" in foreign["errorMessage"]
+        assert sent("house", "3" * 16) == sent("clinic", "1" * 16) == {}
+        assert sent("house", "4" * 16, "b" * 32) == {}
+        assert sent("clinic", "5" * 16, "b" * 32)["rejectedSpans"] == "1"
+        theirs, ours = served.traces.get(TRACE), served.traces.get("b" * 32)
+        assert (theirs.tenant, theirs.user) == ("clinic", "bob")
+        assert {span.id[0] for span in theirs.spans} == {"1", "3"}
+        assert (ours.tenant, ours.user, len(ours.spans)) == ("", "ann", 1)
 
 
 def test_json_is_answered_in_json_and_unknown_fields_are_passed_over(served: Served) -> None:
@@ -247,9 +273,15 @@ def a_request(*spans: dict[str, Any]) -> dict[str, Any]:
 
 
 def post(
-    served: Served, body: bytes, kind: str = "application/json", coding: str | None = None
+    served: Served,
+    body: bytes,
+    kind: str = "application/json",
+    coding: str | None = None,
+    key: str = "",
 ) -> tuple[int, bytes, dict[str, str]]:
     headers = {"content-type": kind} | ({"content-encoding": coding} if coding else {})
+    if key:
+        headers["authorization"] = f"Bearer {key}"
     request = urllib.request.Request(f"{served.url}/v1/traces", body, headers)
     try:
         with urllib.request.urlopen(request) as answer:

@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -129,29 +130,66 @@ def show(served: Served, identity: str, **asked: Any) -> httpx2.Response:
     return httpx2.get(f"{served.url}/v1/traces/{identity}", params=asked)
 
 
-def test_a_key_of_a_tenant_does_not_show_traces_of_others(tmp_path: Path, rooms: Rooms) -> None:
-    keys = {"ours": Caller(user="ann"), "theirs": Caller(user="bob", tenant="clinic")}
-    with running(tmp_path / "store", rooms, keys=keys) as served:
-        for key, status in (("ours", 404), ("theirs", 403)):
-            headers = {"authorization": f"Bearer {key}"}
-            answer = httpx2.get(f"{served.url}/v1/traces/0123", headers=headers)
-            assert answer.status_code == status
+KEYS = {
+    "house": Caller(user="ann"),
+    "clinic": Caller(user="bob", tenant="clinic"),
+    "bank": Caller(user="eve", tenant="bank"),
+}
 
 
-def test_a_key_of_a_tenant_finds_no_trace_of_others_to_say_something_of_or_to_add_to(
-    tmp_path: Path, rooms: Rooms
+@pytest.fixture
+def shared(tmp_path: Path, rooms: Rooms) -> Iterator[Served]:
+    """A server that the house and two tenants have keys to."""
+    with running(tmp_path / "store", rooms, keys=KEYS) as served:
+        yield served
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"}
+
+
+def asked_by(served: Served, key: str) -> str:
+    client = served.client(api_key=key)
+    answer = client.chat.completions.create(
+        model="echo", messages=[{"role": "user", "content": "Where?"}]
+    )
+    return answer.id.removeprefix("chatcmpl-")
+
+
+def test_a_key_of_a_tenant_finds_that_tenants_traces_only_and_one_of_the_house_all(
+    shared: Served,
 ) -> None:
-    keys = {"ours": Caller(user="ann"), "theirs": Caller(user="bob", tenant="clinic")}
-    with running(tmp_path / "store", rooms, keys=keys) as served:
-        served.client(api_key="ours").chat.completions.create(
-            model="echo", messages=[{"role": "user", "content": "Where?"}]
-        )
-        served.recorder.flush()
-        (trace,) = served.traces.all()
-        theirs = {"authorization": "Bearer theirs"}
-        for identity, status in ((trace.id[:6], 404), (trace.id, 200)):
-            url = f"{served.url}/v1/traces/{identity}/feedback"
-            assert httpx2.post(url, json={"verdict": "bad"}, headers=theirs).status_code == status
-        kind = {"content-type": "application/json"}
-        sent = httpx2.post(f"{served.url}/v1/traces", content=b"{}", headers={**theirs, **kind})
-        assert sent.status_code == 403
+    traces = {key: asked_by(shared, key) for key in KEYS}
+    for key, sees in (("house", set(KEYS)), ("clinic", {"clinic"}), ("bank", {"bank"})):
+        for owner, trace in traces.items():
+            for identity in (trace, trace[:9], f"chatcmpl-{trace}"):
+                url = f"{shared.url}/v1/traces/{identity}"
+                shown = httpx2.get(url, headers=bearer(key))
+                assert shown.status_code == (200 if owner in sees else 404), (key, owner)
+                if owner in sees:
+                    whose = shown.json()["tenant"], shown.json()["user"]
+                    assert whose == (KEYS[owner].tenant, KEYS[owner].user)
+                else:
+                    assert "no trace" in shown.json()["error"]["message"]
+
+
+def test_a_key_of_a_tenant_says_nothing_of_traces_of_others(shared: Served) -> None:
+    traces = {key: asked_by(shared, key) for key in KEYS}
+    for key, says in (("house", set(KEYS)), ("clinic", {"clinic"})):
+        for owner, trace in traces.items():
+            url = f"{shared.url}/v1/traces/{trace}/feedback"
+            said = httpx2.post(url, json={"verdict": "bad", "note": key}, headers=bearer(key))
+            assert said.status_code == (200 if owner in says else 404)
+    notes = {owner: [f.note for f in shared.traces.get(t).feedback] for owner, t in traces.items()}
+    assert notes == {"house": ["house"], "clinic": ["house", "clinic"], "bank": ["house"]}
+
+
+def test_a_short_beginning_that_others_share_is_one_trace_to_its_tenant(shared: Served) -> None:
+    span = Span(id="1" * 16, kind="agent", name="desk", start_ns=5, end_ns=9)
+    for last, tenant in (("1", "clinic"), ("2", "bank"), ("3", "")):
+        identity = "abc" + "0" * 28 + last
+        shared.traces.add([Trace(id=identity, workload="desk", spans=(span,), tenant=tenant)])
+    url = f"{shared.url}/v1/traces/abc"
+    assert httpx2.get(url, headers=bearer("bank")).json()["id"].endswith("2")
+    several = httpx2.get(url, headers=bearer("house"))
+    assert (several.status_code, "several traces" in several.text) == (404, True)

@@ -88,7 +88,7 @@ def test_spans_that_come_a_year_later_belong_to_their_trace(traces: Traces) -> N
     traces.join([an_arrival(replace(ROOT, start_ns=now - year_ns, end_ns=now - year_ns + 5))])
     before = traces.fingerprint()
     late = a_span(2, start_ns=now - year_ns + 1, end_ns=now)
-    assert traces.join([an_arrival(late)]) == 1
+    assert traces.join([an_arrival(late)]).new == 1
     assert traces.get(TRACE).spans[1] == late
     assert traces.list()[0].duration_ns == year_ns
     assert traces.fingerprint() != before
@@ -106,9 +106,9 @@ def test_spans_that_come_after_a_whole_trace_grow_it_and_known_ones_change_nothi
     whole = Trace(id=TRACE, workload="desk", source="served", spans=(ROOT, a_span(2)))
     traces.add([whole])
     before = traces.fingerprint()
-    assert traces.join([an_arrival(replace(ROOT, name="changed"))]) == 0
+    assert traces.join([an_arrival(replace(ROOT, name="changed"))]).new == 0
     assert (traces.get(TRACE), traces.fingerprint()) == (whole, before)
-    assert traces.join([an_arrival(a_span(3), a_span(2))]) == 1
+    assert traces.join([an_arrival(a_span(3), a_span(2))]).new == 1
     assert traces.get(TRACE) == replace(whole, spans=(ROOT, a_span(2), a_span(3)))
     assert traces.add([whole]) == 0
     assert traces.list()[0].spans == 3

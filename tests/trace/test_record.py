@@ -303,3 +303,16 @@ def test_what_is_to_be_read_later_holds_only_so_many_bytes(
         recorder.later(lambda: next(made), 1000)
         assert recorder.flush()
         assert recorder.kept == 6
+
+
+def test_a_trace_is_whose_the_work_was_for_when_it_began(traces: Traces) -> None:
+    whose = [("clinic", "bob"), ("", "ann")]
+    root = Span(id="1" * 16, kind="model", name="m", start_ns=1, end_ns=2)
+    made = Trace(id="b" * 32, workload="w", spans=(root,))
+    with Recorder(traces, whose=lambda: whose[0]) as recorder:
+        with recorder.trace("w", "root"):
+            whose.pop(0)
+        recorder.later(lambda: made, 9)
+    kept = {trace.id: (trace.tenant, trace.user) for trace in traces.all()}
+    assert kept.pop(made.id) == ("", "ann")
+    assert list(kept.values()) == [("clinic", "bob")]

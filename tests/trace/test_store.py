@@ -54,6 +54,20 @@ def a_trace(number: int, *, workload: str = "concierge", start_ns: int | None = 
     )
 
 
+def test_a_trace_is_found_among_those_of_its_tenant(traces: Traces) -> None:
+    ours = a_trace(1)
+    theirs = replace(a_trace(2), tenant="clinic", user="bob")
+    traces.add([ours, theirs])
+    assert traces.get(theirs.id, tenant="clinic") == theirs
+    assert traces.get(theirs.id) == theirs
+    assert (traces.get(ours.id).tenant, traces.get(ours.id).user) == ("", "")
+    for identity, tenant in ((theirs.id, "bank"), (ours.id, "clinic")):
+        with pytest.raises(UsageError, match="no trace"):
+            traces.get(identity, tenant=tenant)
+    line = traces.summary(theirs.id, tenant="clinic")
+    assert (line.tenant, line.user) == ("clinic", "bob")
+
+
 def test_what_was_added_comes_back_as_it_was(traces: Traces) -> None:
     trace = a_trace(1)
     assert traces.add([trace]) == 1

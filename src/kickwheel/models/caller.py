@@ -38,6 +38,12 @@ def caller() -> Caller:
     return _caller.get()
 
 
+def whose() -> tuple[str, str]:
+    """Tenant and user that the work is done for, as a trace notes them."""
+    who = caller()
+    return who.tenant, who.user
+
+
 @contextmanager
 def acting_for(who: Caller) -> Iterator[None]:
     """Everything inside is done for `who`."""

@@ -65,4 +65,8 @@ class Trace:
     """In the order of their start; the first is the root."""
     feedback: tuple[Feedback, ...] = ()
     """Oldest first; the last one with a verdict counts."""
+    tenant: str = ""
+    """Whose data it is; empty where it is the house's own."""
+    user: str = ""
+    """Who asked; empty where that is not known."""
     version: int = 1

@@ -1,14 +1,16 @@
 """/v1/traces: traces that other programs send as OTLP, in protobuf or JSON, gzipped or not.
 
 An answer comes once all is written: what was not answered may be sent again, since a span that is
-known is left as it is. A store that is full or locked is said by 503 with Retry-After, which
-exporters take as "later".
+known is left as it is. What a tenant's key sends is that tenant's, and is put to no trace of
+others; a key of the house adds to any. A store that is full or locked is said by 503 with
+Retry-After, which exporters take as "later".
 """
 
 import asyncio
 import gzip
 import io
 import zlib
+from dataclasses import replace
 from types import ModuleType
 
 from starlette.concurrency import run_in_threadpool
@@ -17,6 +19,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from kickwheel.core.errors import MissingExtra, StoreError
+from kickwheel.models.caller import Caller
 from kickwheel.serve.errors import Refused
 from kickwheel.trace.otlp import plain, protobuf
 from kickwheel.trace.otlp.observed import Unreadable
@@ -33,6 +36,7 @@ RETRY_AFTER_S = 5
 WORKLOAD = "x-kickwheel-workload"
 """Header that says whose traffic it is, as `/t/<project>/v1/traces` does in the path."""
 
+_FOREIGN = "the trace belongs to somebody else, and takes no spans from this key"
 _INVALID, _UNIMPLEMENTED, _UNAVAILABLE, _EXHAUSTED = 3, 12, 14, 8
 """Codes of `google.rpc.Code`."""
 
@@ -41,22 +45,24 @@ def otlp_routes(traces: Traces) -> list[BaseRoute]:
     """The routes that take OTLP."""
     reading = asyncio.Semaphore(AT_ONCE)
 
-    def take(body: bytes, coding: str, encoding: ModuleType, workload: str | None) -> Response:
+    def take(
+        body: bytes, coding: str, encoding: ModuleType, workload: str | None, who: Caller
+    ) -> Response:
         found = read(encoding.read(_unpacked(body, coding)), workload)
-        traces.join(found.arrivals)
-        return _response(200, encoding, encoding.answer(found.rejected, found.why))
+        sent = [replace(one, tenant=who.tenant, user=who.user) for one in found.arrivals]
+        foreign = traces.join(sent).foreign
+        why = found.why or (_FOREIGN if foreign else "")
+        return _response(200, encoding, encoding.answer(found.rejected + foreign, why))
 
     async def export(request: Request) -> Response:
-        if request.state.caller.tenant:
-            # Spans join traces by their ids, and traces do not say whose they are.
-            raise Refused(403, "Traces of all tenants stand together: send with a key of none.")
         encoding = _encoding(request.headers.get("content-type", ""))
         coding = request.headers.get("content-encoding", "identity").strip().lower()
         workload = request.state.project or request.headers.get(WORKLOAD) or None
         body = await request.body()
         try:
             async with reading:
-                return await run_in_threadpool(take, body, coding, encoding, workload)
+                who = request.state.caller
+                return await run_in_threadpool(take, body, coding, encoding, workload, who)
         except Unreadable as error:
             return _told(400, encoding, _INVALID, str(error))
         except StoreError as error:

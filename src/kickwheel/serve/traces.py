@@ -4,12 +4,14 @@
     GET  /v1/traces/{id}?parent=SPAN&limit=100     the spans right below one; after=CURSOR goes on
     POST /v1/traces/{id}/feedback                  what somebody says of the answer
 
-Of a large trace only the spans of the level are read. Traces come in by `serve.otlp`.
+Of a large trace only the spans of the level are read. A tenant's key finds that tenant's traces
+only. Traces come in by `serve.otlp`.
 """
 
 import re
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -34,7 +36,6 @@ MOST = 1000
 ANSWER_ID = "chatcmpl-"
 _BEFORE = re.compile(r"chatcmpl-|cmpl-|resp_")
 """What an answer's id has before the id of its trace."""
-_WHOLE = re.compile(r"[0-9a-f]{32}")
 
 
 class FeedbackBody(BaseModel):
@@ -51,9 +52,9 @@ class FeedbackBody(BaseModel):
 def trace_routes(traces: Traces, recorder: Recorder) -> list[Route]:
     """The routes of traces."""
 
-    def say(identity: str, said: Feedback) -> str:
+    def say(identity: str, said: Feedback, tenant: str) -> str:
         try:
-            trace = _found(traces.get, recorder, identity)
+            trace = _found(partial(traces.get, tenant=tenant), recorder, identity)
         except UsageError as error:
             raise Refused(404, str(error), param="id", code="trace_not_found") from error
         if said.answer is not None:
@@ -66,15 +67,14 @@ def trace_routes(traces: Traces, recorder: Recorder) -> list[Route]:
     async def feedback(request: Request) -> JSONResponse:
         said = _read(await request.body())
         identity = _trace_of(request.path_params["identity"])
-        if request.state.caller.tenant and not _WHOLE.fullmatch(identity):
-            # Whoever has a trace's whole id was given it; a short beginning finds any.
-            raise Refused(404, f'no trace "{identity}": give its whole id', param="id")
-        trace = await run_in_threadpool(say, identity, said)
+        trace = await run_in_threadpool(say, identity, said, request.state.caller.tenant)
         return JSONResponse({"object": "trace.feedback", "trace": trace, "verdict": said.verdict})
 
-    def level(identity: str, parent: str | None, limit: int, after: str | None) -> dict[str, Any]:
+    def level(
+        identity: str, tenant: str, parent: str | None, limit: int, after: str | None
+    ) -> dict[str, Any]:
         try:
-            summary = _found(traces.summary, recorder, identity)
+            summary = _found(partial(traces.summary, tenant=tenant), recorder, identity)
         except UsageError as error:
             raise Refused(404, str(error), param="id", code="trace_not_found") from error
         steps = traces.steps(summary.id, parent, limit=limit + 1, after=after)
@@ -86,14 +86,12 @@ def trace_routes(traces: Traces, recorder: Recorder) -> list[Route]:
         }
 
     async def show(request: Request) -> Response:
-        if request.state.caller.tenant:
-            # Traces do not say whose they are, and a short beginning of an id finds any.
-            raise Refused(403, "Traces of all tenants stand together: ask with a key of none.")
         asked = request.query_params
         identity = _trace_of(request.path_params["identity"])
+        tenant = request.state.caller.tenant
         limit = _limit(asked.get("limit", "100"))
         found = await run_in_threadpool(
-            level, identity, asked.get("parent"), limit, asked.get("after")
+            level, identity, tenant, asked.get("parent"), limit, asked.get("after")
         )
         return Response(wire.to_bytes(found), media_type="application/json")
 

@@ -29,6 +29,10 @@ class Arrival:
     spans: tuple[Span, ...]
     feedback: Mapping[str, tuple[Feedback, ...]] = field(default_factory=dict)
     """What was said of the trace, by the span that brought it."""
+    tenant: str = ""
+    """Whose key sent them; empty for the house's, which may add to anybody's trace."""
+    user: str = ""
+    """Who sent them; a new trace is theirs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ ASKED = 5000
 """Ids that one query asks for at most."""
 
 _GIVEN = (
-    "SELECT t.id, t.seq, t.body, g.body FROM trace AS t LEFT JOIN gathered AS g "
+    "SELECT t.id, t.seq, t.body, g.body, t.tenant FROM trace AS t LEFT JOIN gathered AS g "
     "ON g.trace = t.seq WHERE t.id IN "
 )
 _COLUMNS = (
@@ -42,6 +42,16 @@ class Clean:
     """Numbers that it has with these spans."""
 
 
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """What became of spans that came in."""
+
+    new: int = 0
+    """Spans that were not there before."""
+    foreign: int = 0
+    """Spans that were not taken, because their trace is another tenant's."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """A span as a level of its trace shows it."""
@@ -57,18 +67,19 @@ def given(database: Database, traces: Sequence[str]) -> dict[str, Mapping[str, i
     """Numbers of the placeholders that stand in each of these traces; none for unknown ones."""
     found: dict[str, Mapping[str, int]] = {}
     for ids in _some(traces):
-        for identity, _, body, gathered in database.read(_GIVEN + _marks(ids), ids):
+        for identity, _, body, gathered, _ in database.read(_GIVEN + _marks(ids), ids):
             found[identity] = _names(body, gathered)
     return found
 
 
-def add(connection: Connection, arrivals: Iterable[Clean]) -> int:
-    """Puts the spans to their traces, and says how many were new.
+def add(connection: Connection, arrivals: Iterable[Clean]) -> Joined:
+    """Puts the spans to their traces, but for those of another tenant.
 
     Raises:
         Meanwhile: somebody else put spans to one of the traces; nothing must be written.
     """
-    return sum(_add(connection, clean) for clean in arrivals)
+    added = [_add(connection, clean) for clean in arrivals]
+    return Joined(sum(one.new for one in added), sum(one.foreign for one in added))
 
 
 def is_large(trace: Trace) -> bool:
@@ -138,9 +149,11 @@ def steps_of(whole: Trace, parent: str | None, limit: int, after: tuple[int, int
     return sorted(found, key=lambda step: step.span.start_ns)[:limit]
 
 
-def _add(connection: Connection, clean: Clean) -> int:
+def _add(connection: Connection, clean: Clean) -> Joined:
     arrival = clean.arrival
     row = connection.execute(_GIVEN + "(?)", [arrival.id]).fetchone()
+    if row is not None and arrival.tenant not in ("", row[4]):
+        return Joined(foreign=len(arrival.spans))
     names: Mapping[str, int] = {} if row is None else _names(row[2], row[3])
     if names != clean.before:
         raise Meanwhile
@@ -152,12 +165,12 @@ def _add(connection: Connection, clean: Clean) -> int:
         number, known = row[1], Gathered(names=dict(names))
         trace = wire.from_bytes(row[2], Trace)
         if {span.id for span in arrival.spans} <= {span.id for span in trace.spans}:
-            return 0
+            return Joined()
         whole = replace(arrival, workload=trace.workload, source=trace.source, spans=trace.spans)
         _put(connection, number, known, whole)
     new = _new(connection, number, arrival.spans)
     if not new:
-        return 0
+        return Joined()
     known.names = dict(clean.after)
     _put(connection, number, known, replace(arrival, spans=new))
     _list(connection, number, arrival.id, known)
@@ -170,14 +183,15 @@ def _add(connection: Connection, clean: Clean) -> int:
             "INSERT INTO took_part VALUES (?, ?) ON CONFLICT DO NOTHING",
             (_shown(agent), arrival.id),
         )
-    return len(new)
+    return Joined(len(new))
 
 
 def _begin(connection: Connection, arrival: Arrival) -> int:
     connection.execute(
         "INSERT INTO trace (id, workload, source, start_ns, duration_ns, model, spans, "
-        "input_tokens, output_tokens, question, body) VALUES (?, '', '', 0, 0, '', 0, 0, 0, '', ?)",
-        (arrival.id, b""),
+        "input_tokens, output_tokens, question, body, tenant, asker) "
+        "VALUES (?, '', '', 0, 0, '', 0, 0, 0, '', ?, ?, ?)",
+        (arrival.id, b"", arrival.tenant, arrival.user),
     )
     found = connection.execute("SELECT seq FROM trace WHERE id = ?", (arrival.id,))
     return int(found.fetchone()[0])

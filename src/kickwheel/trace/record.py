@@ -18,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -121,12 +122,13 @@ class OpenSpan:
 class _Noted:
     """A trace while it runs."""
 
-    __slots__ = ("id", "recorder", "shift_ns", "spans", "workload")
+    __slots__ = ("id", "recorder", "shift_ns", "spans", "whose", "workload")
 
     def __init__(self, recorder: "Recorder", workload: str, identity: str) -> None:
         self.id = identity
         self.recorder = recorder
         self.workload = workload
+        self.whose = recorder.whose()
         # Spans of one trace share a clock that does not jump.
         self.shift_ns = time.time_ns() - time.perf_counter_ns()
         self.spans: list[OpenSpan] = []
@@ -168,12 +170,17 @@ class Recorder:
     """
 
     def __init__(
-        self, traces: Traces, pass_on: Callable[[Sequence[Trace]], None] | None = None
+        self,
+        traces: Traces,
+        pass_on: Callable[[Sequence[Trace]], None] | None = None,
+        whose: Callable[[], tuple[str, str]] = lambda: ("", ""),
     ) -> None:
         """
         Args:
             pass_on: gets each trace as well, not yet redacted; must not wait.
+            whose: tenant and user that the work which calls it is done for.
         """
+        self.whose = whose
         self.kept = 0
         """Traces written since the start."""
         self.lost = 0
@@ -222,7 +229,7 @@ class Recorder:
             make: called once; what it raises is logged, and the trace counted as lost.
             size: bytes that it holds until then.
         """
-        self._keep(make, size)
+        self._keep(partial(_theirs, make, self.whose()), size)
 
     def flush(self, timeout_s: float = 30.0) -> bool:
         """Waits until all that ended before this call is written or lost; `False` at timeout."""
@@ -326,7 +333,13 @@ class Recorder:
             _log.warning("Traces cannot be kept; calls go on without. %s", why)
 
 
+def _theirs(make: Callable[[], Trace], whose: tuple[str, str]) -> Trace:
+    tenant, user = whose
+    return replace(make(), tenant=tenant, user=user)
+
+
 def _record(noted: _Noted) -> Trace:
+    tenant, user = noted.whose
     end_ns = noted.spans[0].end_ns
     # A trace and its spans hold each other: they are freed here, not by the collector.
     spans, noted.spans = noted.spans, []
@@ -349,4 +362,6 @@ def _record(noted: _Noted) -> Trace:
             )
             for span in spans
         ),
+        tenant=tenant,
+        user=user,
     )

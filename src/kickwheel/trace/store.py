@@ -30,8 +30,10 @@ same value the same one. In others, what comes later gets new ones."""
 
 _SUMMARY = (
     "id, workload, source, start_ns, duration_ns, model, error, spans, input_tokens, "
-    "output_tokens, question"
+    "output_tokens, question, tenant, asker"
 )
+_WHOLE = "id, body, seq, start_ns, tenant, asker"
+_MARKS = ", ".join("?" * 14)
 _LAST = "SELECT body FROM feedback WHERE trace = t.id ORDER BY seq DESC LIMIT 1"
 
 
@@ -55,6 +57,10 @@ class Summary:
     """The beginning of the last thing that the user said."""
     verdict: str | None
     """The last verdict, `good` or `bad`."""
+    tenant: str
+    """Whose it is; empty where it is the house's own."""
+    user: str
+    """Who asked; empty where that is not known."""
     cursor: str
     """`list(before=…)` with it goes on behind this line."""
 
@@ -85,11 +91,12 @@ class Traces:
             added += self._database.write(partial(_insert, batch=batch))
         return added
 
-    def join(self, arrivals: Sequence[Arrival]) -> int:
-        """Puts spans to their traces, known or new, and says how many were new.
+    def join(self, arrivals: Sequence[Arrival]) -> pieces.Joined:
+        """Puts spans to their traces, known or new.
 
         Spans may come in any order, late, and again: a span whose id is known in its trace is left
-        as it is. All are written together or not at all.
+        as it is. A tenant's spans are not put to a trace of others. All are written together or not
+        at all.
 
         Raises:
             StoreError: the disk is full, or another process held the store for too long; nothing
@@ -100,26 +107,28 @@ class Traces:
                 given = pieces.given(self._database, [arrival.id for arrival in arrivals])
                 clean = [self._clean(arrival, given.get(arrival.id, {})) for arrival in arrivals]
                 try:
-                    new: int = self._database.write(partial(pieces.add, arrivals=clean))
-                    return new
+                    done: pieces.Joined = self._database.write(partial(pieces.add, arrivals=clean))
+                    return done
                 except pieces.Meanwhile:
                     continue
 
-    def get(self, identity: str) -> Trace:
+    def get(self, identity: str, *, tenant: str = "") -> Trace:
         """The trace with this id, or the only one whose id begins so, with its feedback.
 
+        Args:
+            tenant: only among this one's; by default among all.
         Raises:
             UsageError: there is none, or several begin so.
         """
-        return next(_joined(self._database, [self._row(identity, "id, body, seq")]))
+        return next(_joined(self._database, [self._row(identity, _WHOLE, tenant)]))
 
-    def summary(self, identity: str) -> Summary:
+    def summary(self, identity: str, *, tenant: str = "") -> Summary:
         """The trace's line in a list, found as `get` finds it, without reading its spans.
 
         Raises:
             UsageError: there is none, or several begin so.
         """
-        return _summary(self._row(identity, f"{_SUMMARY}, ({_LAST}), seq"))
+        return _summary(self._row(identity, f"{_SUMMARY}, ({_LAST}), seq", tenant))
 
     def steps(
         self,
@@ -140,7 +149,7 @@ class Traces:
             UsageError: there is no such trace, or `after` is no cursor.
         """
         position = (-(2**63), 0) if after is None else _position(after)
-        _, body, seq = self._row(identity, "id, body, seq")
+        body, seq = self._row(identity, "body, seq")
         trace = wire.from_bytes(body, Trace)
         if trace.spans:
             return pieces.steps_of(trace, parent, limit, position)
@@ -176,7 +185,7 @@ class Traces:
         while True:
             where, values = _conditions(workload, ">", position, inside=True)
             rows = self._database.read(
-                f"SELECT id, body, seq, start_ns FROM trace{where} ORDER BY start_ns, seq LIMIT ?",
+                f"SELECT {_WHOLE} FROM trace{where} ORDER BY start_ns, seq LIMIT ?",
                 (*values, BATCH),
             )
             yield from _joined(self._database, rows)
@@ -208,17 +217,20 @@ class Traces:
         query = f"SELECT COUNT(*), MAX(seq), {last} FROM trace{where}"
         return "-".join(str(n or 0) for n in self._database.read(query, values)[0])
 
-    def _row(self, identity: str, columns: str) -> tuple[Any, ...]:
+    def _row(self, identity: str, columns: str, tenant: str = "") -> tuple[Any, ...]:
         wanted = identity.strip().lower()
+        # Said twice, so that the index of tenants' traces is known to hold them all.
+        theirs = "AND tenant = ? AND tenant <> ''" if tenant else ""
         rows: list[tuple[Any, ...]] = self._database.read(
-            f"SELECT {columns} FROM trace AS t WHERE id >= ? AND id < ? ORDER BY id LIMIT 2",
-            (wanted, wanted + "~"),
+            f"SELECT id, {columns} FROM trace AS t WHERE id >= ? AND id < ? {theirs} "
+            "ORDER BY id LIMIT 2",
+            (wanted, wanted + "~", *([tenant] if tenant else ())),
         )
         if not wanted or not rows:
             raise UsageError(f'no trace "{identity}" in this store')
         if len(rows) > 1 and rows[0][0] != wanted:
             raise UsageError(f'several traces begin with "{identity}". Give more of the id.')
-        return rows[0]
+        return rows[0][1:]
 
     def _clean(self, arrival: Arrival, given: Mapping[str, int]) -> pieces.Clean:
         redaction = self._redactions.setdefault(arrival.id, redact.Redaction())
@@ -253,18 +265,18 @@ def _joined(database: Database, rows: Sequence[tuple[Any, ...]]) -> Iterator[Tra
     )
     for identity, body in found:
         said.setdefault(identity, []).append(wire.from_bytes(body, Feedback))
-    for identity, body, seq, *_ in rows:
+    for identity, body, seq, _, tenant, user in rows:
         trace = wire.from_bytes(body, Trace)
         spans = trace.spans or pieces.spans(database, seq)
-        yield replace(trace, spans=spans, feedback=tuple(said.get(identity, ())))
+        feedback = tuple(said.get(identity, ()))
+        yield replace(trace, spans=spans, feedback=feedback, tenant=tenant, user=user)
 
 
 def _insert(connection: Connection, batch: list[tuple[tuple[Any, ...], Trace, set[str]]]) -> int:
     added = 0
     for row, trace, agents in batch:
         done = connection.execute(
-            f"INSERT INTO trace ({_SUMMARY}, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
-            "ON CONFLICT DO NOTHING",
+            f"INSERT INTO trace ({_SUMMARY}, body) VALUES ({_MARKS}) ON CONFLICT DO NOTHING",
             row,
         )
         if done.rowcount:
@@ -295,6 +307,8 @@ def _row(trace: Trace) -> tuple[tuple[Any, ...], Trace, set[str]]:
         sum(tokens(span, genai.INPUT_TOKENS) for span in counted),
         sum(tokens(span, genai.OUTPUT_TOKENS) for span in counted),
         next((question(span) for span in trace.spans if span.input), ""),
+        trace.tenant,
+        trace.user,
         wire.to_bytes(bare),
     )
     agents = {span.name for span in trace.spans[1:] if span.kind == "agent"} - {trace.workload}
@@ -347,6 +361,8 @@ def _summary(row: tuple[Any, ...]) -> Summary:
         input_tokens=row[8],
         output_tokens=row[9],
         question=row[10],
-        verdict=None if row[11] is None else wire.from_bytes(row[11], Feedback).verdict,
-        cursor=f"{start_ns}-{row[12]}",
+        tenant=row[11],
+        user=row[12],
+        verdict=None if row[13] is None else wire.from_bytes(row[13], Feedback).verdict,
+        cursor=f"{start_ns}-{row[14]}",
     )

@@ -3,7 +3,7 @@
 Written for SQLite; `postgres.py` says the same to Postgres.
 """
 
-VERSION = 7
+VERSION = 8
 
 _FIRST = """
 CREATE TABLE trace (
@@ -186,7 +186,21 @@ CREATE TABLE span (
 );
 CREATE INDEX span_by_parent ON span (trace, parent, start_ns)"""
 
-STEPS = (_FIRST, _RUNS, _CALLS, _PARTS, _RESPONSES, _TASKS, _SPANS)
+_TENANTS = """
+ALTER TABLE trace ADD COLUMN tenant TEXT NOT NULL DEFAULT '';
+ALTER TABLE trace ADD COLUMN asker TEXT NOT NULL DEFAULT '';
+CREATE INDEX trace_by_tenant ON trace (tenant, id) WHERE tenant <> '';
+CREATE TABLE task_owed (
+    seq INTEGER PRIMARY KEY,
+    task TEXT NOT NULL,
+    push TEXT NOT NULL,
+    body BLOB NOT NULL,
+    tries INTEGER NOT NULL,
+    due REAL NOT NULL
+);
+CREATE INDEX task_owed_by_task ON task_owed (task, push, seq)"""
+
+STEPS = (_FIRST, _RUNS, _CALLS, _PARTS, _RESPONSES, _TASKS, _SPANS, _TENANTS)
 """What makes version n + 1 of version n; version 0 is an empty database."""
 
 
