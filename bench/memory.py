@@ -301,7 +301,7 @@ def report(scores: dict[str, Score], called: list[float], read: list[float], lea
         rows = list(zip(ours.right, base.right, strict=True))
         paired = interval.paired_rates(rows)
         print(
-            f"window+facts − whole context, same questions: {paired.difference:+.3f} "
+            f"window+facts − whole context, same questions: {paired.value:+.3f} "
             f"[{paired.low:+.3f}, {paired.high:+.3f}], {paired.wins} : {paired.losses}"
         )
     print(

@@ -6,11 +6,11 @@ import json
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from email.utils import formatdate
 
 import pytest
 from aiohttp import web
+from msgspec import structs
 
 from kickwheel.core.errors import ModelError
 from kickwheel.models import retry
@@ -259,7 +259,7 @@ async def test_an_answer_nobody_waits_for_is_asked_in_one_piece() -> None:
         return web.json_response({**USAGE, "choices": choices})
 
     async with remote(answer) as (model, server):
-        asked = replace(ASKED, whole=True)
+        asked = structs.replace(ASKED, whole=True)
         whole = await complete(model, asked)
         pieces = [delta async for delta in model.stream(asked)]
     assert whole.message.tool_calls == (ToolCall(id="a", name="find", arguments="{}"),)
@@ -275,7 +275,7 @@ async def test_one_that_streams_although_it_should_not_is_understood() -> None:
         return await stream(request, chunk(content="M"), chunk("stop", content="e."), USAGE)
 
     async with remote(answer) as (model, _):
-        whole = await complete(model, replace(ASKED, whole=True))
+        whole = await complete(model, structs.replace(ASKED, whole=True))
     assert (whole.message.content, whole.usage.prompt_tokens) == ("Me.", 11)
 
 
@@ -295,7 +295,7 @@ async def test_the_bytes_of_a_prompt_stay_the_same_from_step_to_step() -> None:
         for step in range(4):
             choice = "required" if step == 0 else "auto"
             whole = await complete(
-                model, replace(ASKED, messages=messages, tools=tools, tool_choice=choice)
+                model, structs.replace(ASKED, messages=messages, tools=tools, tool_choice=choice)
             )
             result = Message(role="tool", content=f"result {step}", tool_call_id="a")
             messages = (*messages, whole.message, result)

@@ -10,10 +10,11 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, TypeVar
 
+from msgspec import structs
 from pydantic import BaseModel, ConfigDict, Field
 
 from kickwheel.agents.durable import steps
@@ -129,11 +130,11 @@ class Run:
         if request.tools and request.tool_choice != "none" and request.json_schema is not None:
             # A grammar of the answer would let no call pass; the last answer is read when it is
             # there.
-            request = replace(request, json_schema=None)
+            request = structs.replace(request, json_schema=None)
         self.begin()
         self.again = partial(self._ask_again, model, request)
         self.formed = request.json_schema is not None
-        request = replace(
+        request = structs.replace(
             request,
             timeout_s=min(request.timeout_s, self.options.timeout_s),
             whole=request.whole or not aloud,
@@ -158,7 +159,7 @@ class Run:
             return collected.completion(started)
 
         # How it comes changes nothing in the answer.
-        same = replace(request, whole=False) if request.whole else request
+        same = structs.replace(request, whole=False) if request.whole else request
         completion = await steps().step(f"model {model.name}", same, do, Completion)
         if aloud and not told:
             text = completion.message.content or ""
@@ -213,7 +214,9 @@ class Run:
             told = True
             run = getattr(agent, "run", None)
             if run is None:
-                asked = replace(request or ChatRequest(messages=()), messages=tuple(messages))
+                asked = structs.replace(
+                    request or ChatRequest(messages=()), messages=tuple(messages)
+                )
                 return await self._as_agent(agent, asked, aloud)
             async with aclosing(run(messages, request)) as events:
                 async for event in events:
@@ -298,7 +301,7 @@ class Run:
         more: Sequence[Message],
         schema: Mapping[str, Any],
     ) -> tuple[str, Message]:
-        request = replace(
+        request = structs.replace(
             request,
             messages=(*request.messages, *more),
             tool_choice="none" if request.tools else request.tool_choice,
@@ -318,7 +321,7 @@ class Run:
         more: Sequence[Message],
         schema: Mapping[str, Any],
     ) -> tuple[str, Message]:
-        request = replace(request or ChatRequest(messages=()), json_schema=schema)
+        request = structs.replace(request or ChatRequest(messages=()), json_schema=schema)
         finished = await self.hand(agent, (*messages, *more), request)
         return finished.why, answered(agent.name, finished)
 
@@ -343,7 +346,7 @@ class Run:
                 offered = {tool.name for tool in tools}
                 more = (tool.spec for tool in memory.tools)
                 tools = (*tools, *(spec for spec in more if spec.name not in offered))
-        return replace(request, messages=messages, tools=tools)
+        return structs.replace(request, messages=messages, tools=tools)
 
     async def remember(self, answer: Message) -> None:
         """Lets the memory keep what is worth it of the finished run; a step of the run."""

@@ -9,6 +9,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 
+from msgspec import structs
+
 from kickwheel.agents.caller import caller
 from kickwheel.agents.durable import Waiting
 from kickwheel.agents.events import (
@@ -64,7 +66,7 @@ class Worker:
         self, messages: Sequence[Message], request: ChatRequest | None = None
     ) -> AsyncGenerator[Event]:
         """What the agent does about the conversation, as it happens; see `events.Agent.run`."""
-        asked = replace(request or ChatRequest(messages=()), messages=tuple(messages))
+        asked = structs.replace(request or ChatRequest(messages=()), messages=tuple(messages))
         told = when_all_is_done if asked.whole else as_it_happens
         return told(lambda tell: self._noted(asked, tell))
 
@@ -79,7 +81,7 @@ class Worker:
         ):
             wanted = Output(asked.json_schema)
         elif wanted is not None:
-            asked = replace(asked, json_schema=wanted.schema)
+            asked = structs.replace(asked, json_schema=wanted.schema)
         with _own_span(self.name) as noted:
             noted.attributes[genai.OPERATION] = "invoke_agent"
             noted.attributes[genai.AGENT_NAME] = self.name
@@ -118,7 +120,7 @@ class Worker:
                 lambda: self._within(run, wanted),
                 Finished,
                 agent=self.name,
-                asked=replace(run.asked, whole=False),
+                asked=structs.replace(run.asked, whole=False),
                 key=who.key,
                 identity=who.run,
             )

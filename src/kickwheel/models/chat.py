@@ -5,17 +5,22 @@ A model has one door, `stream`; `complete` collects what comes through it.
 
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol, cast
+
+import msgspec
 
 from kickwheel.records import Message, PromptForm, ToolCall, ToolSpec
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChatRequest:
-    """One question to a model."""
+class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One question to a model.
+
+    `msgspec.structs.replace` makes another of it: an agent does so several times a step, at a
+    thirtieth of what a dataclass takes.
+    """
 
     messages: tuple[Message, ...]
     tools: tuple[ToolSpec, ...] = ()
@@ -41,7 +46,7 @@ class ChatRequest:
     timeout_s: float = 120.0
     whole: bool = False
     """Nobody waits for the pieces: the answer may come in one, which costs both sides less."""
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = msgspec.field(default_factory=dict)
     """Further fields of the OpenAI protocol, passed on as they are."""
 
 

@@ -4,11 +4,11 @@ import os
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 import aiohttp
 import msgspec
+from msgspec import structs
 from pydantic import SecretStr
 
 from kickwheel.core.config import key_from
@@ -130,7 +130,9 @@ class RemoteModel:
         """What the model writes after the prompt, where its server goes on with texts; see
         `chat.Continuing`."""
         self._check_key()
-        bare = replace(request, messages=(), tools=(), json_schema=None, labels=(), whole=False)
+        bare = structs.replace(
+            request, messages=(), tools=(), json_schema=None, labels=(), whole=False
+        )
         body = chat_body(bare, self.model)
         del body["messages"]
         body["prompt"] = prompt

@@ -92,6 +92,8 @@ class Wire:
         async def attempt() -> bytes:
             response, first = await self._begun(path, data, deadline)
             try:
+                if response.content.at_eof():
+                    return first
                 async with asyncio.timeout_at(deadline):
                     return await _rest(response, first, LONGEST_BODY)
             except ValueError as error:
@@ -185,8 +187,6 @@ async def _rest(response: aiohttp.ClientResponse, first: bytes, most: int | None
         most: more bytes than these are a ValueError; `None`: they are cut off at `LONGEST_ERROR`.
     """
     content = response.content
-    if content.at_eof():
-        return first
     pieces, length = [first], len(first)
     while not content.at_eof():
         pieces.append(await content.readany())

@@ -7,10 +7,10 @@ chat that begins with the prompt would be something else.
 
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any, cast
 
 import msgspec
+from msgspec import structs
 from starlette.requests import Request
 from starlette.routing import Route
 
@@ -94,7 +94,9 @@ class _Create:
             for place, prompt in enumerate(asked.prompts()):
                 question = Question(
                     name=asked.model,
-                    request=replace(wanted, messages=(Message(role="user", content=prompt),)),
+                    request=structs.replace(
+                        wanted, messages=(Message(role="user", content=prompt),)
+                    ),
                     identity=told.identity,
                     trace=trace if place == 0 else fresh(16),
                     project=request.state.project,

@@ -8,11 +8,11 @@ import sys
 import textwrap
 import time
 from collections.abc import AsyncGenerator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from msgspec import structs
 
 from kickwheel.core.errors import DataError, EngineError, ModelError
 from kickwheel.models.catalog import Base
@@ -392,7 +392,7 @@ async def test_an_adapter_tuned_on_calls_makes_one_unasked(running: Engine, tmp_
     assert not (await complete(both, request)).message.tool_calls
     result = Message(role="tool", content="music", tool_call_id="c")
     told = asked(tools=(FIND,), max_tokens=40)
-    told = replace(told, messages=(*told.messages, result))
+    told = structs.replace(told, messages=(*told.messages, result))
     assert not (await complete(calls, told)).message.tool_calls
 
 

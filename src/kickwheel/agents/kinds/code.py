@@ -15,10 +15,11 @@ import json
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import structs
 from pydantic import BaseModel, ConfigDict, Field
 
 from kickwheel.agents.delegate import tools_of
@@ -223,7 +224,7 @@ class Coding(Worker):
         prompt = f"{prompt} {IMPORTS[self._code.runs]}"
         if self._code.instructions:
             prompt = f"{self._code.instructions}\n\n{prompt}"
-        request = replace(
+        request = structs.replace(
             run.asked,
             messages=(Message(role="system", content=prompt), *conversation),
             tools=(),

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Annotated
 
+from msgspec import structs
 from pydantic import Field, model_validator
 
 from kickwheel.agents.events import Agent, Chosen, Finished
@@ -62,7 +63,7 @@ class Relay(Worker):
         for changes in range(self._handoff.max_handoffs + 1):
             may = changes < self._handoff.max_handoffs
             offered = self._others(holder) if may else ()
-            request = replace(run.asked, tools=(*run.asked.tools, *offered))
+            request = structs.replace(run.asked, tools=(*run.asked.tools, *offered))
             finished = await run.hand(self._agents[holder], conversation, request, aloud=True)
             handed = [call for call in finished.answer.tool_calls if self._next(call)]
             if finished.why != "calls" or not handed:

@@ -13,11 +13,11 @@ import json
 from asyncio import Event
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from functools import partial
 from typing import Annotated, Literal
 
 import msgspec
+from msgspec import structs
 from pydantic import Field
 
 from kickwheel.agents import planned, transcript
@@ -133,7 +133,7 @@ class Planning(Worker):
         """A plan that can be carried out, as it was written and as its steps."""
         form = self._form()
         prompt = self._plan.prompt.format(tools=transcript.described(self.tools) or "(none)")
-        request = replace(
+        request = structs.replace(
             run.asked,
             messages=(*self._system(prompt), *conversation),
             tools=(),
@@ -153,7 +153,7 @@ class Planning(Worker):
             told = (
                 f"This plan cannot be carried out: {'; '.join(wrong)}. Write the whole plan again."
             )
-            request = replace(
+            request = structs.replace(
                 request,
                 messages=(
                     *request.messages,
@@ -225,7 +225,7 @@ class Planning(Worker):
         if done:
             found = f"{_results(done)}\n\nAnswer the question with what was found out."
             messages.append(Message(role="user", content=found))
-        request = replace(
+        request = structs.replace(
             run.asked, messages=tuple(messages), max_tokens=run.most_tokens(self._plan.max_tokens)
         )
         completion = await run.ask(self._model, request)

@@ -14,9 +14,9 @@ Source: Yao et al. (2022), ReAct.
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Annotated
 
+from msgspec import structs
 from pydantic import Field
 
 from kickwheel.agents import transcript
@@ -144,7 +144,7 @@ class Reacting(Worker):
         prompt = self._react.prompt.format(tools=transcript.described(offered))
         if self._react.instructions:
             prompt = f"{self._react.instructions}\n\n{prompt}"
-        request = replace(
+        request = structs.replace(
             run.asked,
             messages=(Message(role="system", content=prompt), *conversation),
             tools=(),

@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Annotated, Literal
 
+from msgspec import structs
 from pydantic import Field
 
 from kickwheel.agents.delegate import tools_of
@@ -136,7 +137,7 @@ class Loop(Worker):
         *,
         first: bool,
     ) -> Completion:
-        request = replace(
+        request = structs.replace(
             run.asked,
             messages=tuple(conversation),
             tools=offered,

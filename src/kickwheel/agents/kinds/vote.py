@@ -16,10 +16,11 @@ import math
 import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
 
+from msgspec import structs
 from pydantic import Field, field_validator, model_validator
 
 from kickwheel.agents.events import SPENT, Agent, Finished
@@ -179,7 +180,7 @@ class Voting(Worker):
         request = run.asked
         if self._vote.each > 1:
             seed = (self._vote.seed if request.seed is None else request.seed) + number
-            request = replace(request, temperature=self._vote.temperature, seed=seed)
+            request = structs.replace(request, temperature=self._vote.temperature, seed=seed)
 
         async def do() -> Ballot:
             try:

@@ -8,9 +8,10 @@ and other alphabets have several times the tokens of English prose.
 import json
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from typing import cast
+
+from msgspec import structs
 
 from kickwheel.core.errors import ModelError
 from kickwheel.models.chat import ChatRequest, Model
@@ -133,7 +134,7 @@ class Counter:
         if self._ask is not None:
             probe = ChatRequest(messages=(_PROBE,))
             try:
-                with_tools = await self._ask(replace(probe, tools=tuple(tools)))
+                with_tools = await self._ask(structs.replace(probe, tools=tuple(tools)))
                 return with_tools - await self._ask(probe)
             except ModelError:
                 pass

@@ -10,12 +10,12 @@ import json
 import time
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import msgspec
+from msgspec import structs
 
 from kickwheel.core.errors import EngineError, ModelError
 from kickwheel.core.plugins import Context, Part
@@ -68,7 +68,9 @@ class LocalModel:
 
     def continuation(self, prompt: str, request: ChatRequest) -> AsyncGenerator[Delta]:
         """What the model writes after the prompt's own text; see `chat.Continuing`."""
-        return self._answered(replace(request, messages=(), tools=(), json_schema=None), prompt)
+        return self._answered(
+            structs.replace(request, messages=(), tools=(), json_schema=None), prompt
+        )
 
     def sent(self, request: ChatRequest) -> Sent:
         """The prompt, the grammar and what else the engine gets for the request."""

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Annotated
 
+from msgspec import structs
 from pydantic import BaseModel, ConfigDict, Field
 
 from kickwheel.core.errors import ModelError, StoreError, UsageError
@@ -226,7 +227,7 @@ class BudgetModel(Wrapped):
         if most < 1:
             text = f"the prompt alone has some {prompt.prompt_tokens:,} tokens"
             raise self._refusal(f"the request is above its budget: {text}", None)
-        return replace(
+        return structs.replace(
             request,
             max_tokens=None if most == float("inf") else int(most),
             timeout_s=min(request.timeout_s, limit.seconds or request.timeout_s),

@@ -12,9 +12,10 @@ import re
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
+from msgspec import structs
 from pydantic import Field
 
 from kickwheel.core import redact
@@ -207,7 +208,9 @@ class CachedModel(Wrapped):
             return None
         vectors = embedding.embed([last.content])
         same = Message(role="user", content=" ".join(fixed(last.content)))
-        scope = question(replace(request, messages=(*request.messages[:-1], same)), self.model)
+        scope = question(
+            structs.replace(request, messages=(*request.messages[:-1], same)), self.model
+        )
         return None if vectors is None or scope is None else (scope, vectors[0])
 
     def _keep(

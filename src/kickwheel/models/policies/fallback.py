@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Annotated
 
+from msgspec import structs
 from pydantic import Field
 
 from kickwheel.core.errors import EngineError, ModelError
@@ -66,7 +67,9 @@ class Chain:
             following = self.models[position + 1 :]
             told = False
             try:
-                async with reading(model.stream(replace(request, timeout_s=left))) as deltas:
+                async with reading(
+                    model.stream(structs.replace(request, timeout_s=left))
+                ) as deltas:
                     first = await self._first(model, deltas, left / (len(following) + 1))
                     if position:
                         decided(f"fallback: {model.name} answers", by=model)

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Annotated
 
+from msgspec import structs
 from pydantic import Field
 
 from kickwheel.core.errors import KickwheelError
@@ -94,7 +95,7 @@ class HedgedModel(Wrapped):
         left_s = request.timeout_s - (loop.time() - started)
         if not first.begun.done() and left_s > 0:
             decided(f"hedged: {self.second.name} is asked too, after {loop.time() - started:.3f} s")
-            again = self.second.stream(replace(request, timeout_s=left_s))
+            again = self.second.stream(structs.replace(request, timeout_s=left_s))
             asked.append((self.second, Told(again)))
         pending = {answer.begun for _, answer in asked}
         while pending:

@@ -2,7 +2,8 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
+
+from msgspec import structs
 
 from kickwheel.models import observed
 from kickwheel.models.caller import caller
@@ -46,7 +47,7 @@ def question(request: ChatRequest, model: Model) -> str | None:
     """
     if request.temperature and request.seed is None:
         return None
-    asked = replace(request, timeout_s=0.0, whole=False)
+    asked = structs.replace(request, timeout_s=0.0, whole=False)
     return wire.digest((caller().tenant, identity(model), asked))
 
 

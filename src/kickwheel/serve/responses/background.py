@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Sequence
 from copy import deepcopy
 from dataclasses import replace
 
+from msgspec import structs
 from starlette.concurrency import run_in_threadpool
 
 from kickwheel.agents.events import SPENT, WHY, Finished
@@ -196,7 +197,7 @@ class Background:
                 lambda: self._as_run(live, model, question),
                 Finished,
                 agent=question.name,
-                asked=replace(question.request, whole=False),
+                asked=structs.replace(question.request, whole=False),
                 identity=question.trace,
             )
 
