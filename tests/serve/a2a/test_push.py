@@ -1,8 +1,12 @@
 """Notifications, with a receiver on loopback."""
 
 import asyncio
+import socket
+import time
 from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +16,23 @@ from a2a.types import (
     DeleteTaskPushNotificationConfigRequest,
     GetTaskPushNotificationConfigRequest,
     ListTaskPushNotificationConfigsRequest,
+    Task,
     TaskPushNotificationConfig,
+    TaskState,
 )
 from a2a.utils.errors import InvalidParamsError, TaskNotFoundError
 from aiohttp import web
 
+from kickwheel.core.store import open_store
+from kickwheel.serve.a2a import push
+from kickwheel.serve.a2a.owed import Owed
+from kickwheel.serve.a2a.tasks import Kept, Tasks
 from tests.serve.a2a.conftest import APP
 from tests.serve.a2a.served import Server, eventually, message, send, serving
 
 
 @asynccontextmanager
-async def receiver(*answers: web.Response) -> AsyncGenerator[tuple[str, list[Any]]]:
+async def receiver(*answers: web.Response, port: int = 0) -> AsyncGenerator[tuple[str, list[Any]]]:
     """Its URL, and what it got: headers and JSON; the answers in turn, then 200."""
     got: list[Any] = []
     left = list(answers)
@@ -36,7 +46,7 @@ async def receiver(*answers: web.Response) -> AsyncGenerator[tuple[str, list[Any
     app.router.add_post("/{path}", hear)
     runner = web.AppRunner(app)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", port)
     await site.start()
     try:
         port = runner.addresses[0][1]
@@ -158,3 +168,116 @@ async def test_a_redirect_is_not_followed_and_an_outage_is_tried_again(server: S
         await count(got, 2)
         await asyncio.sleep(0.2)
         assert [path for path, _, _ in got] == ["/hook", "/hook"]
+
+
+async def ended_task(server: Server, url: str, text: str = "one") -> str:
+    """A task that ended and wanted to tell the URL so."""
+    async with server.client("echo", streaming=False) as client:
+        config = TaskPushNotificationConfig(url=url)
+        (event,) = await send(client, message(text), task_push_notification_config=config)
+        assert event.task.status.state == TaskState.TASK_STATE_COMPLETED
+        identity: str = event.task.id
+        return identity
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gently", [True, False])
+async def test_a_server_that_ends_before_it_was_heard_tells_it_when_it_is_back(
+    folder: Path, gently: bool
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+    with serving(folder) as first:
+        # The task has ended, and nobody answers at the URL yet.
+        task = await ended_task(first, f"http://127.0.0.1:{port}/hook")
+        if gently:
+            first.process.terminate()
+            first.process.wait(20)
+        else:
+            first.kill()
+    async with receiver(port=port) as (_, got):
+        with serving(folder), serving(folder):
+            await count(got, 1)
+            await asyncio.sleep(3)
+            assert [body["task"]["id"] for _, _, body in got] == [task]
+
+
+def test_two_who_deliver_never_take_the_same_notice(tmp_path: Path, database: str | None) -> None:
+    with (
+        open_store(tmp_path, database) as one,
+        open_store(tmp_path, database) as two,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        tasks = Tasks(one.database)
+        for number in range(20):
+            task = a_task(f"t{number}")
+            tasks.add(kept(task))
+            tasks.add_push(TaskPushNotificationConfig(task_id=task.id, id="p", url="http://x"))
+            task.status.state = TaskState.TASK_STATE_COMPLETED
+            assert tasks.save(kept(task), lambda: b"{}")
+        takers = [Owed(store.database) for store in (one, two)] * 8
+        now = time.time()
+        taken = list(pool.map(lambda owed: owed.take(now, now + 15, 3), takers))
+        numbers = [notice.number for notices in taken for notice in notices]
+        assert len(numbers) == len(set(numbers)) == 20
+        assert Owed(one.database).take(now + 14, now + 30, 99) == []
+        # Whoever took them was killed: after a while they are taken again.
+        again = Owed(two.database).take(now + 16, now + 30, 99)
+        assert sorted(notice.number for notice in again) == sorted(numbers)
+        assert {notice.tries for notice in again} == {2}
+
+
+def test_a_notice_waits_for_the_one_before_it_and_is_gone_with_its_url(
+    tmp_path: Path, database: str | None
+) -> None:
+    with open_store(tmp_path, database) as store:
+        tasks, owed, task, now = Tasks(store.database), Owed(store.database), a_task("t"), 1e12
+        tasks.add(kept(task))
+        for push in ("a", "b"):
+            tasks.add_push(TaskPushNotificationConfig(task_id="t", id=push, url="http://x"))
+        for state in (TaskState.TASK_STATE_INPUT_REQUIRED, TaskState.TASK_STATE_COMPLETED):
+            task.status.state = state
+            name = TaskState.Name(state).encode()
+            assert tasks.save(kept(task), lambda name=name: name)
+            # The same again, as another process may say it, is nothing new.
+            tasks.save(kept(task), lambda: b"again")
+        first = owed.take(now, now + 15, 99)
+        assert [(n.config.id, n.body) for n in first] == [
+            ("a", b"TASK_STATE_INPUT_REQUIRED"),
+            ("b", b"TASK_STATE_INPUT_REQUIRED"),
+        ]
+        owed.settle(first[0])
+        owed.later(first[1], now + 60)
+        (second,) = owed.take(now, now + 15, 99)
+        assert (second.config.id, second.body) == ("a", b"TASK_STATE_COMPLETED")
+        tasks.drop_push("t", "b")
+        assert owed.take(now + 99, now + 99, 99) == [replace(second, tries=2)]
+
+
+async def test_what_nobody_ever_hears_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(push, "PAUSES_S", (0.01, 0.01))
+    down = [web.Response(status=503) for _ in range(9)]
+    with open_store(tmp_path) as store:
+        tasks, task = Tasks(store.database), a_task("t")
+        tasks.add(kept(task))
+        async with receiver(*down) as (url, got):
+            tasks.add_push(TaskPushNotificationConfig(task_id="t", id="p", url=url))
+            task.status.state = TaskState.TASK_STATE_COMPLETED
+            tasks.save(kept(task), lambda: b"{}")
+            left = "SELECT COUNT(*) FROM task_owed"
+            async with push.notifier(Owed(store.database), ["127.0.0.1"]):
+                await eventually(lambda: store.database.read(left) == [(0,)])
+            assert len(got) == 3
+    assert "task t: 127.0.0.1 was not told how it stands: it answered 503" in caplog.text
+
+
+def a_task(identity: str) -> Task:
+    task = Task(id=identity, context_id="c")
+    task.status.state = TaskState.TASK_STATE_WORKING
+    return task
+
+
+def kept(task: Task) -> Kept:
+    return Kept("echo", "", "", b"[]", task)

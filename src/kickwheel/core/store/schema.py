@@ -3,7 +3,7 @@
 Written for SQLite; `postgres.py` says the same to Postgres.
 """
 
-VERSION = 8
+VERSION = 9
 
 _FIRST = """
 CREATE TABLE trace (
@@ -200,7 +200,9 @@ CREATE TABLE task_owed (
 );
 CREATE INDEX task_owed_by_task ON task_owed (task, push, seq)"""
 
-STEPS = (_FIRST, _RUNS, _CALLS, _PARTS, _RESPONSES, _TASKS, _SPANS, _TENANTS)
+_TOLD = "ALTER TABLE task DROP COLUMN told"
+
+STEPS = (_FIRST, _RUNS, _CALLS, _PARTS, _RESPONSES, _TASKS, _SPANS, _TENANTS, _TOLD)
 """What makes version n + 1 of version n; version 0 is an empty database."""
 
 

@@ -7,6 +7,7 @@ work      tasks at work: each is a kept run of an agent, told to all who follow 
 tasks     tasks in the store, which survive the program
 parts     what a message says, and what an answer becomes
 push      notifications to whoever gave a URL
+owed      notifications in the store until they were heard
 
 The SDK is imported by all but `door`, which is imported without it.
 """

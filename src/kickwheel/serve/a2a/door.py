@@ -55,9 +55,13 @@ class _Late:
         await (await self._open())(scope, receive, send)
 
     async def take_up(self) -> None:
-        """Opens at once where tasks are open that somebody must go on with."""
-        count = "SELECT COUNT(*) FROM task WHERE ended = 0"
-        if (await asyncio.to_thread(self._app.store.database.read, count))[0][0]:
+        """Opens at once where tasks are open that somebody must go on with, or somebody must still
+        be told of one."""
+        left = (
+            "SELECT 1 WHERE EXISTS (SELECT 1 FROM task WHERE ended = 0) "
+            "OR EXISTS (SELECT 1 FROM task_owed)"
+        )
+        if await asyncio.to_thread(self._app.store.database.read, left):
             await self._open()
 
     async def _open(self) -> Any:

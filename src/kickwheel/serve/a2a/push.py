@@ -4,33 +4,44 @@ A URL comes from a caller, who must not reach through us what they cannot reach 
 to no address of this machine or a private network, unless the app file names the host. The address
 is looked at when the connection is made, so a name that suddenly leads elsewhere is seen, too; and
 no redirect is followed.
+
+What is owed stands in the store (`owed`), so that neither a stop nor kill -9 loses it.
 """
 
 import asyncio
 import ipaddress
 import logging
 import socket
+import time
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import msgspec
-from a2a.types import StreamResponse, Task, TaskPushNotificationConfig, TaskState
+from a2a.types import StreamResponse, Task, TaskPushNotificationConfig
 from a2a.utils.errors import InvalidParamsError
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
 from google.protobuf.json_format import MessageToDict
 from yarl import URL
 
-from kickwheel.serve.a2a.tasks import Kept, Tasks
+from kickwheel.core.errors import StoreError
+from kickwheel.serve.a2a.owed import Notice, Owed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-TRIES_S = (0.0, 1.0, 5.0)
-"""Seconds before each attempt to deliver."""
+PAUSES_S = (1.0, 5.0, 30.0, 120.0, 600.0)
+"""Seconds before each further attempt to deliver; after the last one it is given up."""
 TIMEOUT_S = 10.0
+LEASE_S = TIMEOUT_S + 5.0
+"""After which a notice is taken again whose program was killed while it delivered it."""
+LOOK_S = 2.0
+"""How often notices are looked for that another program left."""
+AT_ONCE = 32
+STOP_S = 1.0
+"""How long deliveries that are on their way when the server stops may take to end."""
 _HOLDING_IPV4 = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("2002::/16"))
 """Networks of IPv6 whose addresses lead to one of IPv4, a hidden one perhaps."""
 
@@ -38,33 +49,35 @@ _log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def notifier(tasks: Tasks, private: "Iterable[str]") -> AsyncGenerator["Notifier"]:
+async def notifier(owed: Owed, private: "Iterable[str]") -> AsyncGenerator["Notifier"]:
     """What delivers notifications, while the block runs.
 
     Args:
         private: hosts that may be of this machine or a private network.
     """
     allowed = frozenset(host.lower() for host in private)
-    connector = aiohttp.TCPConnector(resolver=_Resolver(allowed), limit=32)
+    connector = aiohttp.TCPConnector(resolver=_Resolver(allowed), limit=AT_ONCE)
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
-        push = Notifier(tasks, session, allowed)
+        push = Notifier(owed, session, allowed)
+        looking = asyncio.create_task(push.deliver())
         try:
             yield push
         finally:
+            looking.cancel()
+            await asyncio.wait({looking})
             await push.close()
 
 
 class Notifier:
     """Tells those who want to be told."""
 
-    def __init__(
-        self, tasks: Tasks, session: aiohttp.ClientSession, allowed: frozenset[str]
-    ) -> None:
-        self._tasks = tasks
+    def __init__(self, owed: Owed, session: aiohttp.ClientSession, allowed: frozenset[str]) -> None:
+        self._owed = owed
         self._session = session
         self._allowed = allowed
-        self._jobs: set[asyncio.Task[None]] = set()
+        self._jobs: dict[asyncio.Task[None], Notice] = {}
+        self._woken = asyncio.Event()
 
     def check(self, config: TaskPushNotificationConfig) -> None:
         """Returns if notifications may go there.
@@ -85,55 +98,96 @@ class Notifier:
         if host not in self._allowed and _is_hidden(host):
             raise InvalidParamsError(_hidden(host))
 
-    async def tell(self, kept: Kept) -> None:
-        """Tells how the task stands now, once for each time it stands so."""
-        state = TaskState.Name(kept.task.status.state)
-        what = f"{state} {kept.task.status.timestamp.ToJsonString()}"
-        if not await asyncio.to_thread(self._tasks.pushes, kept.task.id):
-            return
-        if await asyncio.to_thread(self._tasks.tell, kept.task.id, what):
-            for config in await asyncio.to_thread(self._tasks.pushes, kept.task.id):
-                task = Task()
-                task.CopyFrom(kept.task)
-                job = asyncio.create_task(self._deliver(config, task))
-                self._jobs.add(job)
-                job.add_done_callback(self._jobs.discard)
+    def look(self) -> None:
+        """Something may be owed: it is looked for at once."""
+        self._woken.set()
+
+    async def deliver(self) -> None:
+        """Delivers what is owed, now and from now on."""
+        while True:
+            self._woken.clear()
+            try:
+                await self._take()
+            except StoreError as error:
+                _log.warning("%s", error)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    await self._woken.wait()
 
     async def close(self) -> None:
-        """Ends what is on its way."""
-        for job in self._jobs:
-            job.cancel()
+        """Ends what is on its way; what did not arrive is still owed, and due at once."""
         if self._jobs:
-            await asyncio.wait(self._jobs)
+            await asyncio.wait(self._jobs, timeout=STOP_S)
+        left = dict(self._jobs)
+        for job in left:
+            job.cancel()
+        if left:
+            await asyncio.wait(left)
+        for notice in left.values():
+            await self._put_off(notice, 0.0)
 
-    async def _deliver(self, config: TaskPushNotificationConfig, task: Task) -> None:
-        body = msgspec.json.encode(MessageToDict(StreamResponse(task=task)))
+    async def _take(self) -> None:
+        free = AT_ONCE - len(self._jobs)
+        if free <= 0:
+            return
+        now = time.time()
+        for notice in await asyncio.to_thread(self._owed.take, now, now + LEASE_S, free):
+            job = asyncio.create_task(self._deliver(notice))
+            self._jobs[job] = notice
+            job.add_done_callback(self._ended)
+
+    def _ended(self, job: asyncio.Task[None]) -> None:
+        del self._jobs[job]
+        self.look()  # The next one for the same URL may go now.
+
+    async def _deliver(self, notice: Notice) -> None:
+        why, again = await self._sent(notice)
+        if why and again and notice.tries <= len(PAUSES_S):
+            pause_s = PAUSES_S[notice.tries - 1]
+            await self._put_off(notice, pause_s)
+            asyncio.get_running_loop().call_later(pause_s, self.look)
+            return
+        if why:
+            host = URL(notice.config.url).raw_host
+            _log.warning("task %s: %s was not told how it stands: %s", notice.task, host, why)
+        try:
+            await asyncio.to_thread(self._owed.settle, notice)
+        except StoreError as error:
+            _log.warning("task %s may be told of twice: %s", notice.task, error)
+
+    async def _put_off(self, notice: Notice, pause_s: float) -> None:
+        try:
+            await asyncio.to_thread(self._owed.later, notice, time.time() + pause_s)
+        except StoreError as error:
+            _log.warning("%s", error)
+
+    async def _sent(self, notice: Notice) -> tuple[str, bool]:
+        """Why it did not arrive, empty where it did; and whether it may be tried again."""
+        config = notice.config
         headers = {"content-type": "application/a2a+json", "a2a-version": "1.0"}
         if config.token:
             headers["x-a2a-notification-token"] = config.token
         given = config.authentication
         if given.scheme and given.credentials:
             headers["authorization"] = f"{given.scheme} {given.credentials}"
-        why = ""
-        for pause_s in TRIES_S:
-            await asyncio.sleep(pause_s)
-            try:
-                self.check(config)
-                async with self._session.post(
-                    config.url, data=body, headers=headers, allow_redirects=False
-                ) as response:
-                    if response.status < 300:
-                        return
-                    why = f"it answered {response.status}"
-                    if response.status < 500 and response.status not in (408, 429):
-                        break
-            except InvalidParamsError as error:
-                why = str(error)
-                break
-            except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-                why = str(error) or type(error).__name__
-        host = URL(config.url).raw_host
-        _log.warning("task %s: %s was not told how it stands: %s", task.id, host, why)
+        try:
+            self.check(config)
+            async with self._session.post(
+                config.url, data=notice.body, headers=headers, allow_redirects=False
+            ) as response:
+                if response.status < 300:
+                    return "", False
+                again = response.status >= 500 or response.status in (408, 429)
+                return f"it answered {response.status}", again
+        except InvalidParamsError as error:
+            return str(error), False
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            return str(error) or type(error).__name__, True
+
+
+def told(task: Task) -> bytes:
+    """What those who gave a URL are told: the task as it stands."""
+    return msgspec.json.encode(MessageToDict(StreamResponse(task=task)))
 
 
 class _Resolver(AbstractResolver):

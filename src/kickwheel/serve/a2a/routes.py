@@ -29,6 +29,7 @@ from kickwheel.models.caller import Caller
 from kickwheel.serve.a2a.card import card
 from kickwheel.serve.a2a.door import CARD
 from kickwheel.serve.a2a.handler import Handler
+from kickwheel.serve.a2a.owed import Owed
 from kickwheel.serve.a2a.push import notifier
 from kickwheel.serve.a2a.tasks import Tasks
 from kickwheel.serve.a2a.work import Works
@@ -45,7 +46,7 @@ async def routes(app: App, agents: dict[str, Worker], first: str | None) -> Asyn
     tasks = Tasks(app.store.database)
     keyed = bool(app.plan.config.serve.keys())
     async with (
-        notifier(tasks, app.plan.config.serve.a2a.push_to) as push,
+        notifier(Owed(app.store.database), app.plan.config.serve.a2a.push_to) as push,
         Works(app, agents, tasks, push) as works,
     ):
         found: list[BaseRoute] = [Route(CARD, _root(agents, first, keyed))]

@@ -5,7 +5,7 @@ here is the caller's view of it, and what stays when the journal has forgotten t
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from a2a.types import Task, TaskPushNotificationConfig, TaskState
@@ -60,8 +60,8 @@ class Tasks:
 
         def write(connection: Connection) -> bool:
             done = connection.execute(
-                "INSERT INTO task (id, agent, tenant, asker, context, state, ended, told, asked, "
-                "body, updated) VALUES (?, ?, ?, ?, ?, ?, ?, '', ?, ?, ?) ON CONFLICT DO NOTHING",
+                "INSERT INTO task (id, agent, tenant, asker, context, state, ended, asked, body, "
+                "updated) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 (
                     kept.task.id, kept.agent, kept.tenant, kept.asker, kept.task.context_id,
                     *_state(kept), kept.asked, kept.task.SerializeToString(), time.time(),
@@ -71,15 +71,24 @@ class Tasks:
 
         return bool(self._database.write(write))
 
-    def save(self, kept: Kept) -> bool:
-        """Keeps the task as it is now; `False` where it had ended already."""
+    def save(self, kept: Kept, notice: Callable[[], bytes] | None = None) -> bool:
+        """Keeps the task as it is now; `False` where it had ended already.
+
+        Args:
+            notice: makes what is owed from now on to those who want to be told, if it stands
+                otherwise than before; see `owed`.
+        """
 
         def write(connection: Connection) -> bool:
+            found = connection.execute("SELECT state FROM task WHERE id = ?", (kept.task.id,))
+            before = found.fetchone()
             done = connection.execute(
                 "UPDATE task SET state = ?, ended = ?, body = ?, updated = ? "
                 "WHERE id = ? AND ended = 0",
                 (*_state(kept), kept.task.SerializeToString(), time.time(), kept.task.id),
             )
+            if done.rowcount and notice is not None and before[0] != _state(kept)[0]:
+                _owe(connection, kept.task.id, notice)
             return bool(done.rowcount)
 
         return bool(self._database.write(write))
@@ -157,16 +166,11 @@ class Tasks:
 
         def write(connection: Connection) -> None:
             old = "SELECT id FROM task WHERE ended = 1 AND updated < ?"
-            connection.execute(f"DELETE FROM task_push WHERE task IN ({old})", (before,))
+            for table in ("task_owed", "task_push"):
+                connection.execute(f"DELETE FROM {table} WHERE task IN ({old})", (before,))
             connection.execute("DELETE FROM task WHERE ended = 1 AND updated < ?", (before,))
 
         self._database.write(write)
-
-    def tell(self, identity: str, what: str) -> bool:
-        """Whether `what` has still to be told of the task; it counts as told from now on."""
-        sql = "UPDATE task SET told = ? WHERE id = ? AND told <> ?"
-        done = self._database.write(lambda c: c.execute(sql, (what, identity, what)).rowcount)
-        return bool(done)
 
     def pushes(self, task: str) -> list[TaskPushNotificationConfig]:
         """Who is told of the task."""
@@ -184,9 +188,27 @@ class Tasks:
         self._database.write(lambda c: c.execute(sql, values))
 
     def drop_push(self, task: str, identity: str) -> None:
-        """Tells them no more."""
-        sql = "DELETE FROM task_push WHERE task = ? AND id = ?"
-        self._database.write(lambda c: c.execute(sql, (task, identity)))
+        """Tells them no more, also not what is owed to them."""
+
+        def write(connection: Connection) -> None:
+            connection.execute("DELETE FROM task_push WHERE task = ? AND id = ?", (task, identity))
+            connection.execute(
+                "DELETE FROM task_owed WHERE task = ? AND push = ?", (task, identity)
+            )
+
+        self._database.write(write)
+
+
+def _owe(connection: Connection, task: str, notice: Callable[[], bytes]) -> None:
+    pushes = connection.execute("SELECT id FROM task_push WHERE task = ? ORDER BY id", (task,))
+    found = pushes.fetchall()
+    if not found:
+        return
+    body, now = notice(), time.time()
+    connection.executemany(
+        "INSERT INTO task_owed (task, push, body, tries, due) VALUES (?, ?, ?, 0, ?)",
+        [(task, push, body, now) for (push,) in found],
+    )
 
 
 def _state(kept: Kept) -> tuple[str, int]:

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -37,7 +38,7 @@ from kickwheel.models.caller import Caller, acting_for
 from kickwheel.models.chat import ChatRequest
 from kickwheel.records import wire
 from kickwheel.serve.a2a.parts import TEXT, answer
-from kickwheel.serve.a2a.push import Notifier
+from kickwheel.serve.a2a.push import Notifier, told
 from kickwheel.serve.a2a.tasks import KEPT_S, Kept, Tasks
 from kickwheel.serve.errors import refusal
 
@@ -322,16 +323,16 @@ class Works:
                 )
             )
         task.status.CopyFrom(status)
-        if not await asyncio.to_thread(self._tasks.save, kept):
-            return  # Another process was faster, and told whoever gave a URL.
+        notice = None if state == TaskState.TASK_STATE_WORKING else partial(told, task)
+        if not await asyncio.to_thread(self._tasks.save, kept, notice):
+            return  # Another process was faster, and tells whoever gave a URL.
         if work is not None:
             update = TaskStatusUpdateEvent(task_id=task.id, context_id=task.context_id)
             update.status.CopyFrom(status)
             work.tell(update)
             if state != TaskState.TASK_STATE_WORKING:
                 work.pause()
-        if state != TaskState.TASK_STATE_WORKING:
-            await self._push.tell(kept)
+        self._push.look()
 
     def _drop(self, work: "_Work") -> None:
         identity = work.kept.task.id
