@@ -196,8 +196,10 @@ class Voting(Worker):
             why = finished.note or f"{voter.name} ended with {finished.why}"
             return Ballot(by=voter.name, error=why, status=status)
 
-        # A vote that failed is kept as it came out: asked again, it might decide otherwise.
-        return await run.step(f"vote {number}", (voter.name, messages, request), do, Ballot)
+        # How it comes changes nothing in the answer. A vote that failed is kept as it came out:
+        # asked again, it might decide otherwise.
+        same = structs.replace(request, whole=False)
+        return await run.step(f"vote {number}", (voter.name, messages, same), do, Ballot)
 
     def _counted(self, ballots: Sequence[Ballot]) -> list[list[Ballot]]:
         """The ballots with an answer, those that say the same together; in the order they came."""
