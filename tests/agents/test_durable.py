@@ -393,6 +393,33 @@ async def test_a_failure_that_was_handled_is_the_same_when_the_run_is_done_again
     assert len(tried) == 1
 
 
+async def test_who_cancels_a_run_of_another_worker_need_not_wait_until_it_looks(
+    tmp_path: Path, database: str | None
+) -> None:
+    with open_store(tmp_path, database) as here, open_store(tmp_path, database) as there:
+        ended = asyncio.Event()
+        acts = Acts()
+
+        async def hangs() -> str:
+            await acts.step("a")
+            try:
+                await asyncio.sleep(600)
+            finally:
+                ended.set()
+            return "never"
+
+        async with Keeper(here, lease_s=600) as working, Keeper(there, lease_s=600) as other:
+            running = asyncio.create_task(working.run(hangs, str, agent="desk", asked="q", key="k"))
+            await until(lambda: acts.made)
+            (run,) = await asyncio.to_thread(there.runs.recent)
+            async with asyncio.timeout(60):
+                assert await other.cancel(run.id)
+                await ended.wait()
+            with pytest.raises(RunLost):
+                await running
+            assert not await other.cancel(run.id)
+
+
 async def test_a_failed_run_that_is_asked_again_makes_only_what_failed_again(
     store: Store,
 ) -> None:

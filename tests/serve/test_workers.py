@@ -1,5 +1,6 @@
 """Several processes behind one port, as `kickwheel serve --workers` starts them."""
 
+import http.client
 import json
 import os
 import signal
@@ -9,7 +10,10 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -18,7 +22,7 @@ models: {echo: {kind: "echo:Echo"}}
 agents: {desk: {kind: tool_loop, model: echo}}
 """
 ECHO = """
-import os
+import asyncio, os
 print("http://echo.example is imported", flush=True)
 from contextlib import asynccontextmanager
 from kickwheel import Part
@@ -32,6 +36,12 @@ class Echo(Part):
 class Live:
     name = "echo"
     async def stream(self, request):
+        if request.messages[-1].content == "hang":
+            open("hangs", "w").close()
+            try:
+                await asyncio.sleep(600)
+            finally:
+                open("ended", "w").close()
         yield TextDelta(str(os.getpid()))
         yield Done("stop", Usage(prompt_tokens=1, output_tokens=1))
 """
@@ -43,7 +53,7 @@ def served(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     (tmp_path / "echo.py").write_text(ECHO)
     program = Path(sys.executable).with_name("kickwheel")
     command = [str(program), "serve", str(tmp_path), "--port", "0", "--workers", "2"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path) as process:
         assert process.stdout is not None
         said = process.stdout.readline()
         while said == "http://echo.example is imported\n":
@@ -86,6 +96,69 @@ def test_both_answer_and_one_that_dies_is_started_again(
         except (OSError, ValueError):
             time.sleep(0.1)
     assert len(now) == 2
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_run_is_cancelled_through_either(
+    served: tuple[subprocess.Popen[str], str], tmp_path: Path, same: bool
+) -> None:
+    _, url = served
+    asking, cancelling = Staying(url), Staying(url)
+    while (cancelling.process == asking.process) is not same:
+        cancelling = Staying(url)
+    with ThreadPoolExecutor() as pool:
+        hanging = pool.submit(asking.ask, "hang")
+        appears(tmp_path / "hangs")
+        run = cancelling.running()
+        assert cancelling.send("POST", f"/runs/{run}/cancel")[0] == 200
+        appears(tmp_path / "ended")
+        status, headers, said = hanging.result(30)
+    assert (status, said["error"]["code"]) == (409, "run_cancelled")
+    # Or the client asks once more by itself, and all begins again.
+    assert headers["x-should-retry"] == "false"
+
+
+class Staying:
+    """A caller whose connection stays with one of the processes."""
+
+    def __init__(self, url: str) -> None:
+        self._at = urlsplit(url)
+        self._connection = http.client.HTTPConnection(self._at.netloc, timeout=60)
+        self.process = self.ask("who?")[2]["choices"][0]["message"]["content"]
+
+    def ask(self, text: str) -> tuple[int, dict[str, str], Any]:
+        """Status, headers and body of the agent's answer."""
+        body = {"model": "desk", "messages": [{"role": "user", "content": text}]}
+        return self._sent("POST", "/chat/completions", body)
+
+    def send(self, method: str, path: str) -> tuple[int, Any]:
+        """Status and body of what is answered."""
+        status, _, body = self._sent(method, path, {})
+        return status, body
+
+    def running(self) -> str:
+        """Id of the run that goes on, once it stands in the journal."""
+        until = time.monotonic() + 30
+        while time.monotonic() < until:
+            for run in self.send("GET", "/runs")[1]["data"]:
+                if run["status"] == "running":
+                    return str(run["id"])
+        raise AssertionError("no run goes on")
+
+    def _sent(self, method: str, path: str, body: Any) -> tuple[int, dict[str, str], Any]:
+        data = json.dumps(body) if method == "POST" else None
+        headers = {"content-type": "application/json"}
+        self._connection.request(method, self._at.path + path, data, headers)
+        response = self._connection.getresponse()
+        return response.status, dict(response.getheaders()), json.load(response)
+
+
+def appears(path: Path) -> None:
+    """Waits until the file is there."""
+    until = time.monotonic() + 30
+    while not path.exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    assert path.exists()
 
 
 def test_a_busy_port_is_told(tmp_path: Path) -> None:

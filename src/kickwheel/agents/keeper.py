@@ -51,7 +51,7 @@ class Keeper:
 
     def __init__(self, store: Store, *, lease_s: float = LEASE_S) -> None:
         self._runs = store.runs
-        self._presence = Presence(store.folder / "workers")
+        self._presence = Presence(store.runs.workers)
         self._lease_s = lease_s
         self._lives: dict[str, LiveRun] = {}
         self._seen: dict[str, tuple[str, int, float]] = {}
@@ -69,6 +69,7 @@ class Keeper:
         return self._presence.worker
 
     async def __aenter__(self) -> Self:
+        asyncio.get_running_loop().add_reader(self._presence.calls, self._called)
         self._beating = asyncio.create_task(self._beats())
         return self
 
@@ -79,6 +80,7 @@ class Keeper:
         traceback: TracebackType | None,
     ) -> None:
         self._closing = True
+        asyncio.get_running_loop().remove_reader(self._presence.calls)
         tasks = [live.task for live in self._lives.values() if live.task is not None]
         if self._beating is not None:
             tasks.append(self._beating)
@@ -344,6 +346,10 @@ class Keeper:
             raise
         finally:
             live.waiters -= 1
+
+    def _called(self) -> None:
+        if self._presence.heard():
+            self._look.set()
 
     async def _beats(self) -> None:
         """Shows that this worker lives, and looks for runs that nobody works on."""

@@ -12,6 +12,7 @@ from kickwheel.core.errors import (
     KickwheelError,
     MissingExtra,
     ModelError,
+    RunLost,
     StoreError,
     ToolError,
     UsageError,
@@ -117,6 +118,9 @@ def refusal(error: Exception, request_id: str) -> Refused:
     if isinstance(error, ModelError):
         status = error.status if 400 <= error.status < 600 else 502
         return Refused(status, str(error), retry_after_s=error.retry_after_s, again=error.again)
+    if isinstance(error, RunLost):
+        # Clients send a 409 once more by themselves, and the run would begin again.
+        return Refused(409, str(error), code="run_cancelled", again=False)
     if isinstance(error, TimeoutError):
         return Refused(504, "The model did not answer in time.")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -8,9 +8,11 @@ jump, decides nothing.
 
 import time
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kickwheel.core.errors import UsageError
+from kickwheel.core.journal.presence import call
 from kickwheel.core.journal.run import KeptRun, KeptStep, Question
 from kickwheel.core.journal.writer import Writer, insert, row
 from kickwheel.records import wire
@@ -44,7 +46,9 @@ class Claimed:
 class Runs:
     """The runs of one store; every method may be called from any thread."""
 
-    def __init__(self, database: "Database") -> None:
+    def __init__(self, database: "Database", workers: Path) -> None:
+        self.workers = workers
+        """Where the workers of this machine have their files; see `presence`."""
         self._database = database
         self.writer = Writer(database)
         """Takes what happens in runs."""
@@ -186,18 +190,28 @@ class Runs:
         return replace(question, answer=text)
 
     def cancel(self, identity: str) -> bool:
-        """Ends the run wherever it goes on; `False` where it had ended."""
-        return bool(
-            self._database.write(
-                lambda c: (
-                    c.execute(
-                        "UPDATE run SET state = 'cancelled', owner = '', updated = ? WHERE id = ? "
-                        "AND state IN ('running', 'waiting')",
-                        (time.time(), identity),
-                    ).rowcount
-                )
+        """Ends the run wherever it goes on; `False` where it had ended.
+
+        Its worker is called; one on another machine finds it out when it looks.
+        """
+
+        def write(connection: "Connection") -> str | None:
+            found = connection.execute(
+                "SELECT owner FROM run WHERE id = ? AND state IN ('running', 'waiting')",
+                (identity,),
+            ).fetchone()
+            if found is None:
+                return None
+            connection.execute(
+                "UPDATE run SET state = 'cancelled', owner = '', updated = ? WHERE id = ?",
+                (time.time(), identity),
             )
-        )
+            return str(found[0])
+
+        owner: str | None = self._database.write(write)
+        if owner:
+            call(self.workers, owner)
+        return owner is not None
 
     def beat(self, worker: str) -> set[str]:
         """Shows that the worker lives; returns the runs that are its own."""

@@ -37,7 +37,7 @@ def open_store(folder: Path, url: str | None = None) -> Iterator[Store]:
         MissingExtra: it is on Postgres, and the package for that is not installed.
     """
     database: Database = Sqlite(folder / "store.db") if url is None else Postgres(url)
-    runs = Runs(database)
+    runs = Runs(database, folder / "workers")
     try:
         yield Store(
             folder=folder,
