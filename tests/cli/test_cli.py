@@ -82,21 +82,42 @@ def test_traffic_comes_in_and_is_said_of_and_asked_for_by_json(tmp_path: Path) -
 
 
 VERBS_HERE = [
-    *("check", "chat", "serve", "curate", "tune", "evaluate", "snapshot", "turn"),
-    *("promote", "rollback", "import", "feedback", "why"),
+    *("check", "chat", "serve", "mcp", "runs", "curate", "tune", "evaluate", "snapshot", "turn"),
+    *("promote", "rollback", "run", "show", "import", "export", "feedback", "why", "answer"),
+    *("resume", "cancel", "memory"),
 ]
+OWN_WORDS = {
+    "run": ["hi"],
+    "show": ["hi"],
+    "import": ["chats.jsonl"],
+    "export": ["spans.jsonl"],
+    "feedback": ["abc", "good"],
+    "why": ["abc"],
+    "answer": ["abc", "yes"],
+    "resume": ["abc"],
+    "cancel": ["abc"],
+    "memory": ["list"],
+}
 
 
 @pytest.mark.parametrize("verb", VERBS_HERE)
 def test_where_no_app_is_here_every_verb_says_how_to_name_one(verb: str, tmp_path: Path) -> None:
     (tmp_path / "chats.jsonl").touch()
-    more = {"import": ["chats.jsonl"], "feedback": ["abc", "good"], "why": ["abc"]}
-    ended = kickwheel(verb, *more.get(verb, []), cwd=tmp_path)
+    words = OWN_WORDS.get(verb, [])
+    ended = kickwheel(verb, *words, cwd=tmp_path)
     assert ended.returncode == 2
-    how = f"{verb} … --app APP" if verb in more else f"{verb} APP"
-    assert f"no app.yml in this folder. Name the app, its file or folder: kickwheel {how}" in (
-        " ".join(ended.stderr.split())
-    )
+    told = "no app.yml in this folder. Name the app, its file or folder: kickwheel "
+    assert f"{told}{verb} APP" in " ".join(ended.stderr.split())
+    ended = kickwheel(verb, "nowhere", *words, cwd=tmp_path)
+    assert ended.returncode == 2
+    assert 'there is no file or folder "nowhere"' in " ".join(ended.stderr.split())
+
+
+@pytest.mark.parametrize("verb", VERBS_HERE)
+def test_the_help_of_every_verb_that_takes_an_app_says_what_that_is(verb: str) -> None:
+    told = " ".join(kickwheel(verb, "--help").stdout.split())
+    assert f"Usage: kickwheel {verb} [OPTIONS] [APP]" in told
+    assert "APP is the app file, or the folder of an app.yml; left out, it is this folder." in told
 
 
 def test_a_question_of_loose_words_is_to_be_quoted_and_an_empty_one_refused(
@@ -105,7 +126,7 @@ def test_a_question_of_loose_words_is_to_be_quoted_and_an_empty_one_refused(
     app = str(made.app(tmp_path))
     ended = kickwheel("run", app, "where", "is", "my", "parcel?")
     assert ended.returncode == 2
-    assert f'quote it: kickwheel run {app} "where is my parcel?"' in " ".join(ended.stderr.split())
+    assert f'is quoted: kickwheel run {app} "where is my …"' in " ".join(ended.stderr.split())
     ended = kickwheel("run", app, "  ")
     assert ended.returncode == 1
     assert "the question is empty" in ended.stderr

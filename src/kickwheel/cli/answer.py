@@ -4,15 +4,15 @@ from pathlib import Path
 
 import click
 
-from kickwheel.cli.show import app_option, json_option
+from kickwheel.cli.show import app_argument, json_option
 from kickwheel.cli.talk import show_standing
 
 
 @click.command()
+@app_argument
 @click.argument("run")
 @click.argument("text")
 @click.option("--question", default="", help="Which question is answered, where it asks several.")
-@app_option
 @json_option
 def command(run: str, text: str, question: str, app: Path, as_json: bool) -> None:
     """Answer what RUN (its id, or how it begins) asks a person, and go on with it."""

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import click
 
-from kickwheel.cli.show import json_option, progress, show_json
+from kickwheel.cli.show import app_argument, json_option, progress, show_json
 
 
 @click.command()
-@click.argument("app", type=click.Path(exists=True, path_type=Path))
+@app_argument
 @click.argument("to", metavar="FILE|URL")
 @click.option("--workload", help="Only the traces of this agent, model or project.")
 @json_option

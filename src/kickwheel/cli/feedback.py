@@ -5,10 +5,11 @@ from typing import Literal
 
 import click
 
-from kickwheel.cli.show import app_option, json_option, show_json
+from kickwheel.cli.show import app_argument, json_option, show_json
 
 
 @click.command()
+@app_argument
 @click.argument("trace")
 @click.argument("verdict", type=click.Choice(["good", "bad"]))
 @click.option("--answer", help="The answer that would have been right, as text.")
@@ -16,7 +17,6 @@ from kickwheel.cli.show import app_option, json_option, show_json
     "--call", help='The call that would have been right: {"name": …, "arguments": {…}} as JSON.'
 )
 @click.option("--note", default="", help="Why.")
-@app_option
 @json_option
 def command(
     trace: str,

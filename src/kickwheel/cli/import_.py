@@ -4,12 +4,12 @@ from pathlib import Path
 
 import click
 
-from kickwheel.cli.show import app_option, json_option, progress, show_json
+from kickwheel.cli.show import app_argument, json_option, progress, show_json
 
 
 @click.command()
+@app_argument
 @click.argument("traffic", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@app_option
 @click.option("--workload", help="Whose traffic it is, where the file does not say.")
 @click.option(
     "--form",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from kickwheel.cli.show import json_option, show_json
+from kickwheel.cli.show import json_option, quoted, show_json
 
 
 @click.command()
@@ -33,4 +33,4 @@ def command(file: Path, out: Path | None, as_json: bool) -> None:
             for line in lines:
                 click.echo(f"  {line}")
     click.echo(f"{made.app} · {len(made.todo)} keys to do, {len(made.moot)} without need")
-    click.echo(f"next: kickwheel check {made.app.parent}")
+    click.echo(f"next: kickwheel check {quoted(made.app.parent)}")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from kickwheel.cli.show import json_option, show_json
+from kickwheel.cli.show import json_option, quoted, show_json
 
 
 @click.command()
@@ -42,4 +42,4 @@ def command(blueprint: str | None, traffic: Path | None, into: Path | None, as_j
     if as_json:
         show_json({"app": str(folder / "app.yml")})
         return
-    click.echo(f"{folder / 'app.yml'} is ready. Next:\n  kickwheel turn {folder}")
+    click.echo(f"{folder / 'app.yml'} is ready. Next:\n  kickwheel turn {quoted(folder)}")

@@ -5,13 +5,12 @@ from pathlib import Path
 
 import click
 
-from kickwheel.cli.show import an_app
+from kickwheel.cli.show import app_argument
 
 
 @click.command()
-@click.argument("app", type=click.Path(exists=True, path_type=Path), required=False)
-@click.pass_context
-def command(context: click.Context, app: Path | None) -> None:
+@app_argument
+def command(app: Path) -> None:
     """Answer over MCP on standard input and output with what APP offers.
 
     For programs that start their servers themselves; all else that is said goes to standard error.
@@ -19,4 +18,4 @@ def command(context: click.Context, app: Path | None) -> None:
     """
     from kickwheel.serve.mcp.stdio import serve
 
-    asyncio.run(serve(an_app(context, app)))
+    asyncio.run(serve(app))

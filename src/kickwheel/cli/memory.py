@@ -6,25 +6,25 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from kickwheel.cli.show import app_option, json_option, show_json, table
+from kickwheel.cli.show import app_argument, json_option, show_json, table
 
 if TYPE_CHECKING:
     from kickwheel.agents.memory import Fact, Ledger
 
 
 @click.command()
+@app_argument
 @click.argument("what", type=click.Choice(["list", "why", "forget", "export"]))
-@click.argument("fact", required=False)
 @click.option("--user", help="Whose facts.")
+@click.option("--fact", help="Its id, as list shows it.")
 @click.option("--tenant", default="", help="Of which tenant the user is.")
 @click.option("--past", is_flag=True, help="List those that no longer hold, too.")
 @click.option("--yes", is_flag=True, help="Forget without asking.")
-@app_option
 @json_option
 def command(
     what: Literal["list", "why", "forget", "export"],
-    fact: str | None,
     user: str | None,
+    fact: str | None,
     tenant: str,
     past: bool,
     yes: bool,
@@ -33,9 +33,10 @@ def command(
 ) -> None:
     """See and delete what agents remember of a person.
 
+    \b
     list    what is known of --user
-    why     where FACT came from: the message, and its trace
-    forget  deletes all of --user, or FACT alone; it cannot be taken back
+    why     where --fact came from: the message, and its trace
+    forget  deletes all of --user, or --fact alone; it cannot be taken back
     export  all that is known of --user, as JSON
     """
     from kickwheel.agents.memory import Ledger
@@ -43,7 +44,7 @@ def command(
     from kickwheel.core.store import open_store
 
     if what == "why" and fact is None:
-        raise click.UsageError("why needs the id of a fact, as `kickwheel memory list` shows it")
+        raise click.UsageError("why needs --fact: its id, as `kickwheel memory list` shows it")
     if what != "why" and user is None:
         raise click.UsageError(f"{what} needs --user")
     plan = check_app(app)

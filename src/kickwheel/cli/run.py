@@ -4,25 +4,20 @@ from pathlib import Path
 
 import click
 
-from kickwheel.cli.show import json_option, show_json
+from kickwheel.cli.show import app_argument, json_option, show_json
 
 
 @click.command()
-@click.argument("app", type=click.Path(exists=True, path_type=Path))
-@click.argument("words", metavar="QUESTION", nargs=-1, required=True)
+@app_argument
+@click.argument("question")
 @click.option("--as", "name", help="Agent or model to ask; by default the app's own.")
 @click.option("--key", default="", help="Asked again under the same key, it goes on where it was.")
 @json_option
-def command(app: Path, words: tuple[str, ...], name: str | None, key: str, as_json: bool) -> None:
+def command(app: Path, question: str, name: str | None, key: str, as_json: bool) -> None:
     """Ask an agent or model of APP one QUESTION; shows each call and the answer."""
     from kickwheel.app import run
     from kickwheel.cli.talk import figures, show
 
-    question = " ".join(words)
-    if len(words) > 1:
-        raise click.UsageError(
-            f'the question has {len(words)} words: quote it: kickwheel run {app} "{question}"'
-        )
     if as_json:
         answered = run(app, question, name=name, key=key)
         show_json(answered)

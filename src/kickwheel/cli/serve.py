@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kickwheel.cli.show import an_app
+from kickwheel.cli.show import app_argument, no_app_here
 
 if TYPE_CHECKING:
     from kickwheel.app import Plan
@@ -22,7 +22,7 @@ Python's 700 it would look at every second request, and find nothing."""
 
 
 @click.command()
-@click.argument("app", type=click.Path(exists=True, path_type=Path), required=False)
+@partial(app_argument, needed=False)
 @click.option("--host", help="Address to listen on; other than loopback only with a key.")
 @click.option("--port", type=int, help="Port to listen on; 0 takes a free one.")
 @click.option(
@@ -66,10 +66,9 @@ def command(
     from kickwheel.serve.worker import Runner
     from kickwheel.serve.workers import serve_in_processes
 
-    if app is None and record is not None and not (Path() / "app.yml").exists():
-        plan = no_app(Path())
-    else:
-        plan = check_app(an_app(context, app))
+    if app is None and record is None:
+        raise no_app_here(context)
+    plan = check_app(app) if app is not None else no_app(Path())
     keys, loop = plan.config.serve.keys(), plan.config.flywheel
     upstream = _upstream(record, plan, keyed=bool(keys))
     said = "every route but health wants an API key" if keys else "no key: this machine only"

@@ -1,57 +1,79 @@
 """What a terminal shows: tables, progress, and JSON for programs."""
 
+import inspect
+import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import click
-from click.core import ParameterSource
 
 
-def an_app(context: click.Context, app: Path | None, how: str = "APP") -> Path:
-    """The app that was named; the current folder, where none was and an app is there.
+def app_argument(verb: Callable[..., object], *, needed: bool = True) -> Callable[..., object]:
+    """Gives a verb its app: the first word, which may be left out where an app is in this folder.
 
     Args:
-        how: how an app would be named.
-    Raises:
-        UsageError: none was, and none is.
+        needed: whether without any the verb says how to name one; else it gets `None`.
     """
-    if app is not None:
-        return app
-    if any((Path() / file).exists() for file in ("app.yml", "snapshot.json")):
-        return Path()
-    raise click.UsageError(
+    about = "APP is the app file, or the folder of an app.yml; left out, it is this folder."
+    verb.__doc__ = f"{inspect.cleandoc(verb.__doc__ or '')}\n\n{about}"
+    return click.argument(
+        "app",
+        type=click.Path(path_type=Path),
+        # All words but the last few, which are the verb's own: so the app may be left out.
+        nargs=-1,
+        metavar="[APP]",
+        callback=_named if needed else _named_if_any,
+    )(verb)
+
+
+def no_app_here(context: click.Context) -> click.UsageError:
+    """None was named, and none is in this folder."""
+    words = " ".join(context.command.collect_usage_pieces(context)[1:]).replace("[APP]", "APP")
+    return click.UsageError(
         "there is no app.yml in this folder. Name the app, its file or folder: "
-        f"{context.command_path} {how}",
+        f"{context.command_path} {words}",
         context,
     )
 
 
-def _an_app(context: click.Context, parameter: click.Parameter, app: Path) -> Path:
-    named = context.get_parameter_source(str(parameter.name)) is not ParameterSource.DEFAULT
-    how = "… --app APP" if isinstance(parameter, click.Option) else "APP"
-    return an_app(context, app if named else None, how)
+def _named(context: click.Context, parameter: click.Parameter, words: tuple[Path, ...]) -> Path:
+    app = _named_if_any(context, parameter, words)
+    if app is None:
+        raise no_app_here(context)
+    return app
 
 
-app_argument = click.argument(
-    "app",
-    type=click.Path(exists=True, path_type=Path),
-    default=Path(),
-    metavar="[APP]",
-    callback=_an_app,
-)
-"""The app file, or the folder that holds `app.yml`; by default the current folder."""
+def _named_if_any(
+    context: click.Context, parameter: click.Parameter, words: tuple[Path, ...]
+) -> Path | None:
+    if not words:
+        return Path() if any(Path(file).exists() for file in _APP_FILES) else None
+    app, *loose = words
+    if not app.exists():
+        raise click.UsageError(
+            f'there is no file or folder "{app}"; APP is an app file, or the folder of an app.yml',
+            context,
+        )
+    if loose:
+        text = " ".join(str(word) for word in loose)
+        raise click.UsageError(
+            f"there are more words than it takes. What has spaces is quoted: "
+            f'{context.command_path} {quoted(app)} "{text} …"',
+            context,
+        )
+    return app
 
-app_option = click.option(
-    "--app",
-    type=click.Path(exists=True, path_type=Path),
-    default=Path(),
-    callback=_an_app,
-    help="The app file, or its folder; by default app.yml of this folder.",
-)
-"""The same where the argument is something else."""
+
+_APP_FILES = ("app.yml", "snapshot.json")
+
+
+def quoted(path: Path) -> str:
+    """The path as a shell takes it."""
+    return shlex.quote(str(path))
+
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 

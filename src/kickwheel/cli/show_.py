@@ -4,11 +4,11 @@ from pathlib import Path
 
 import click
 
-from kickwheel.cli.show import json_option, show_json
+from kickwheel.cli.show import app_argument, json_option, show_json
 
 
 @click.command()
-@click.argument("app", type=click.Path(exists=True, path_type=Path))
+@app_argument
 @click.argument("question")
 @click.option("--as", "name", help="Agent or model to ask; by default the app's own.")
 @json_option

@@ -1,11 +1,13 @@
 """What a terminal shows while an agent or model answers."""
 
+from pathlib import Path
+
 import click
 
 from kickwheel.agents.ask import Answered
 from kickwheel.agents.events import Asked, Called, Chosen, Event, Finished, Returned, Text
 from kickwheel.app import Standing
-from kickwheel.cli.show import show_json
+from kickwheel.cli.show import quoted, show_json
 
 
 def show(event: Event) -> None:
@@ -23,7 +25,7 @@ def show(event: Event) -> None:
             may = f" ({' / '.join(choices)})" if choices else ""
             click.echo(click.style(f"? {question}{may}", fg="yellow"))
         case Finished(why="waiting", run=run):
-            click.echo(f'It waits for a person: kickwheel answer {run[:12]} "…"')
+            click.echo(_waits(run))
         case Finished(answer=answer, note=note):
             for call in answer.tool_calls:
                 click.echo(click.style(f"→ {call.name} {call.arguments}", fg="cyan"))
@@ -48,6 +50,13 @@ def show_standing(run: Standing, as_json: bool) -> None:
         may = f" ({' / '.join(question.choices)})" if question.choices else ""
         click.echo(click.style(f"? {question.text}{may}", fg="yellow"))
     if run.questions:
-        click.echo(f'It waits for a person: kickwheel answer {run.id[:12]} "…"')
+        click.echo(_waits(run.id))
     else:
         click.echo(run.answer or run.error or f"run {run.id[:12]}: {run.state}")
+
+
+def _waits(run: str) -> str:
+    context = click.get_current_context(silent=True)
+    app = context.params.get("app", Path()) if context else Path()
+    named = "" if app == Path() else f"{quoted(app)} "
+    return f'It waits for a person: kickwheel answer {named}{run[:12]} "…"'

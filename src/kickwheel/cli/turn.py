@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from kickwheel.cli.show import app_argument, json_option, show_json
+from kickwheel.cli.show import app_argument, json_option, quoted, show_json
 
 
 @click.command()
@@ -33,4 +33,4 @@ def command(app: Path, full: bool, as_json: bool) -> None:
     click.echo(f"\n{turned.why}\n")
     click.echo(f"report    {folders['report'] / 'report.html'}")
     click.echo(f"snapshot  {folders['snapshot']}")
-    click.echo(f"serve it  kickwheel serve {app}")
+    click.echo(f"serve it  kickwheel serve {quoted(app)}")

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import click
 
-from kickwheel.cli.show import app_option, json_option, show_json
+from kickwheel.cli.show import app_argument, json_option, show_json
 from kickwheel.records import Message
 
 
 @click.command()
+@app_argument
 @click.argument("example")
-@app_option
 @json_option
 def command(example: str, app: Path, as_json: bool) -> None:
     """Show the way of EXAMPLE (id of an example or trace, or how it begins).

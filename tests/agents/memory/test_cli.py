@@ -29,7 +29,7 @@ def app(tmp_path: Path) -> Path:
 
 def memory(app: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "kickwheel.cli", "memory", *arguments, "--app", str(app)],
+        [sys.executable, "-m", "kickwheel.cli", "memory", str(app), *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -42,7 +42,7 @@ def test_a_person_is_listed_explained_exported_and_forgotten(app: Path) -> None:
     assert "Anne" not in listed.stdout
     facts = json.loads(memory(app, "list", "--user", "ann", "--past", "--json").stdout)
     assert [fact["text"] for fact in facts] == ["My name is Anne", "My name is Ann"]
-    why = memory(app, "why", facts[1]["id"]).stdout
+    why = memory(app, "why", "--fact", facts[1]["id"]).stdout
     assert "said   by the user: Hi! My name is Ann, call me Annie." in why
     assert "trace  " + "a" * 32 in why
     exported = json.loads(memory(app, "export", "--user", "ann").stdout)
@@ -55,8 +55,8 @@ def test_a_person_is_listed_explained_exported_and_forgotten(app: Path) -> None:
 
 def test_what_is_missing_or_unknown_is_told(app: Path) -> None:
     assert "list needs --user" in memory(app, "list").stderr
-    assert "why needs the id of a fact" in memory(app, "why").stderr
-    assert 'no fact "zz" in this store' in memory(app, "why", "zz").stderr
+    assert "why needs --fact" in memory(app, "why").stderr
+    assert 'no fact "zz" in this store' in memory(app, "why", "--fact", "zz").stderr
     unsure = memory(app, "forget", "--user", "ann")
     assert unsure.returncode != 0
     assert len(json.loads(memory(app, "list", "--user", "ann", "--json").stdout)) == 1
