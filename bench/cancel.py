@@ -77,8 +77,11 @@ class Caller:
         assert self._connection.sock is not None
         self._connection.sock.shutdown(socket.SHUT_RDWR)
 
-    def running(self) -> str:
-        """Id of the run that goes on."""
+    def cancel(self) -> None:
+        """Cancels the run that goes on."""
+        self.post(f"/v1/runs/{self._running()}/cancel", {})
+
+    def _running(self) -> str:
         self._connection.request("GET", "/v1/runs")
         runs = json.loads(self._connection.getresponse().read())["data"]
         (run,) = [run["id"] for run in runs if run["status"] == "running"]
@@ -137,17 +140,12 @@ def main(runs: int) -> None:
                         asking = Caller(port)
                     end = asking.hang_up
                     if way != "hung up":
-                        chosen = callers[process if way == "its process" else other]
-                        end = lambda chosen=chosen: _cancel(chosen)  # noqa: E731
+                        end = callers[process if way == "its process" else other].cancel
                     took[way].append(timed(folder / f"{way[:3]}{number}", asking, end))
             server.terminate()
     for way, times in took.items():
         middle, most = statistics.median(times), max(times)
         print(f"{way:18} n = {len(times)}: median {middle:.1f} ms, longest {most:.1f} ms")
-
-
-def _cancel(caller: Caller) -> None:
-    caller.post(f"/v1/runs/{caller.running()}/cancel", {})
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from kickwheel.core.errors import MissingExtra, ModelError
 from kickwheel.core.plugins import Context, Part
 from kickwheel.models.chat import ChatRequest, Delta, TextDelta, Usage
 from kickwheel.models.messages import LABEL, Reading, message_body
+from kickwheel.models.pictures import Eyes, Input, eyes
 from kickwheel.models.prices import Prices
 from kickwheel.models.retry import Refused, persist, refused
 from kickwheel.models.sent import Sent
@@ -46,6 +47,8 @@ class Anthropic(Part):
     """Of an answer at most, where the request does not say: Anthropic wants a number."""
     prices: Prices | None = None
     """What tokens cost there; without, no cost is told."""
+    input: Input = ("text",)
+    """What it takes in: `[text, image]` for a model with eyes, which then sees screenshots."""
 
     @asynccontextmanager
     async def open(self, context: Context) -> AsyncGenerator["AnthropicModel"]:
@@ -65,7 +68,13 @@ class Anthropic(Part):
         )
         async with client:
             yield AnthropicModel(
-                client, context.name, self.model, key, self.max_tokens, self.prices
+                client,
+                context.name,
+                self.model,
+                key,
+                self.max_tokens,
+                self.prices,
+                eyes(self.input, context.store.artifacts.folder),
             )
 
 
@@ -83,10 +92,12 @@ class AnthropicModel:
         key: str | None,
         max_tokens: int,
         prices: Prices | None,
+        sees: Eyes | None = None,
     ) -> None:
         self.name, self.model = name, model
         self._client, self._key = client, key
         self._max_tokens, self._prices = max_tokens, prices
+        self._eyes = sees
 
     @property
     def identity(self) -> str:
@@ -107,7 +118,7 @@ class AnthropicModel:
         if not self._key:
             raise ModelError(f"{self.name}: Anthropic wants a key: ANTHROPIC_API_KEY.", status=401)
         deadline = asyncio.get_running_loop().time() + request.timeout_s
-        body = message_body(request, self.model, self._max_tokens)
+        body = message_body(request, self.model, self._max_tokens, self._eyes)
         labelled = bool(request.labels and request.constrained)
         reading = Reading(self.model)
         text = ""
@@ -131,7 +142,9 @@ class AnthropicModel:
         """What is posted for the request."""
         url = f"{str(self._client.base_url).rstrip('/')}/v1/messages"
         return Sent(
-            model=self.name, url=url, body=message_body(request, self.model, self._max_tokens)
+            model=self.name,
+            url=url,
+            body=message_body(request, self.model, self._max_tokens, self._eyes),
         )
 
     async def _begun(

@@ -16,6 +16,7 @@ from kickwheel.core.errors import MissingExtra, ModelError, UsageError
 from kickwheel.core.plugins import Context, Part
 from kickwheel.models.chat import ChatRequest, Delta, Done, TextDelta, Usage
 from kickwheel.models.converse import LABEL, Reading, converse_body
+from kickwheel.models.pictures import Eyes, Input, eyes
 from kickwheel.models.prices import Prices
 from kickwheel.models.retry import Refused, persist, refused
 from kickwheel.models.sent import Sent
@@ -48,6 +49,8 @@ class Bedrock(Part):
     """Another endpoint than the region's own, as a VPC has."""
     prices: Prices | None = None
     """What tokens cost there; without, no cost is told."""
+    input: Input = ("text",)
+    """What it takes in: `[text, image]` for a model with eyes, which then sees screenshots."""
 
     @asynccontextmanager
     async def open(self, context: Context) -> AsyncGenerator["BedrockModel"]:
@@ -56,7 +59,8 @@ class Bedrock(Part):
         client = await asyncio.to_thread(self._client, where)
         threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="kickwheel-bedrock")
         try:
-            yield BedrockModel(client, threads, context.name, self.model, self.prices)
+            sees = eyes(self.input, context.store.artifacts.folder)
+            yield BedrockModel(client, threads, context.name, self.model, self.prices, sees)
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
             client.close()
@@ -102,9 +106,11 @@ class BedrockModel:
         name: str,
         model: str,
         prices: Prices | None,
+        sees: Eyes | None = None,
     ) -> None:
         self.name, self.model = name, model
         self._client, self._threads, self._prices = client, threads, prices
+        self._eyes = sees
 
     @property
     def identity(self) -> str:
@@ -123,7 +129,7 @@ class BedrockModel:
                 cut in the middle; 401 where AWS does not let us in.
         """
         deadline = asyncio.get_running_loop().time() + request.timeout_s
-        body = converse_body(request, self.model)
+        body = converse_body(request, self.model, self._eyes)
         labelled = bool(request.labels and request.constrained)
         reading = Reading(self.model)
         text = ""
@@ -148,7 +154,8 @@ class BedrockModel:
     def sent(self, request: ChatRequest) -> Sent:
         """What is posted for the request."""
         url = f"{self._client.meta.endpoint_url}/model/{self.model}/converse-stream"
-        return Sent(model=self.name, url=url, body=converse_body(request, self.model))
+        body = converse_body(request, self.model, self._eyes)
+        return Sent(model=self.name, url=url, body=body)
 
     async def _begun(self, body: Mapping[str, Any], deadline: float) -> "_Events":
         from botocore import exceptions as aws

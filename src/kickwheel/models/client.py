@@ -16,6 +16,7 @@ from kickwheel.core.errors import ModelError
 from kickwheel.core.plugins import Context, Part
 from kickwheel.models.answer import Answer
 from kickwheel.models.chat import ChatRequest, Collected, Completion, Delta, Usage
+from kickwheel.models.pictures import Eyes, Input, eyes
 from kickwheel.models.prices import Prices
 from kickwheel.models.sent import Sent
 from kickwheel.models.turns import label_schema
@@ -44,12 +45,15 @@ class OpenAI(Part):
     `${OPENAI_API_KEY}`."""
     prices: Prices | None = None
     """What tokens cost there; without, no cost is told."""
+    input: Input = ("text",)
+    """What it takes in: `[text, image]` for a model with eyes, which then sees screenshots."""
 
     @asynccontextmanager
     async def open(self, context: Context) -> AsyncGenerator["RemoteModel"]:
         """The model; nothing is asked of it yet."""
         url, key = self.where()
         async with open_remote(context.name, self.model, url, key, self.prices) as model:
+            model.eyes = eyes(self.input, context.store.artifacts.folder)
             yield model
 
     def where(self) -> tuple[str, str | None]:
@@ -94,6 +98,8 @@ class RemoteModel:
     ) -> None:
         self.name, self.model = name, model
         self._wire = Wire(session, name, url, key)
+        self.eyes: Eyes | None = None
+        """Through which it sees pictures."""
         self._prices = prices
         self._is_openai = url.startswith(OPENAI_URL)
         self._keyless = self._is_openai and not key
@@ -177,6 +183,8 @@ class RemoteModel:
         # OpenAI's newer models refuse the old name, and most other servers do not know the new.
         limit = "max_completion_tokens" if self._is_openai else "max_tokens"
         body = chat_body(request, self.model, limit=limit)
+        if self.eyes is not None:
+            body["messages"] = self.eyes.openai(request.messages, body["messages"])
         return body, _LABEL if request.labels and request.constrained else None
 
     def sent(self, request: ChatRequest) -> Sent:

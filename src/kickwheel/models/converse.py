@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kickwheel.models.chat import CallDelta, ChatRequest, Delta, FinishReason, TextDelta, Usage
+from kickwheel.models.pictures import Eyes
 from kickwheel.models.turns import SMALLEST_PREFIX, arguments, in_turns, label_schema
 from kickwheel.records import Message, ToolSpec
 
@@ -66,7 +67,7 @@ class Reading:
         return []
 
 
-def converse_body(request: ChatRequest, model: str) -> dict[str, Any]:
+def converse_body(request: ChatRequest, model: str, eyes: Eyes | None = None) -> dict[str, Any]:
     """The request as Bedrock's Converse has it, with marks where its cache pays.
 
     Marks stand as in `messages.message_body`, for models that know them. `seed`, which Converse
@@ -84,7 +85,7 @@ def converse_body(request: ChatRequest, model: str) -> dict[str, Any]:
     if system:
         body["system"] = [{"text": text} for text in system]
     body["messages"] = [
-        {"role": side, "content": [block for message in said for block in _blocks(message)]}
+        {"role": side, "content": [block for message in said for block in _blocks(message, eyes)]}
         for side, said in turns
     ]
     if any(name in model for name in _CACHING):
@@ -128,9 +129,11 @@ def _choice(choice: str) -> dict[str, Any] | None:
     return {"any": {}} if choice == "required" else {"tool": {"name": choice}}
 
 
-def _blocks(message: Message) -> list[dict[str, Any]]:
+def _blocks(message: Message, eyes: Eyes | None) -> list[dict[str, Any]]:
     if message.role == "tool":
-        content = [{"text": message.content or "(nothing)"}]
+        content: list[dict[str, Any]] = [{"text": message.content or "(nothing)"}]
+        if eyes is not None:
+            content += eyes.bedrock(message)
         return [{"toolResult": {"toolUseId": message.tool_call_id, "content": content}}]
     blocks: list[dict[str, Any]] = []
     if message.content:

@@ -14,6 +14,7 @@ from kickwheel.models.chat import (
     TextDelta,
     Usage,
 )
+from kickwheel.models.pictures import Eyes
 from kickwheel.models.turns import SMALLEST_PREFIX, arguments, in_turns, label_schema
 from kickwheel.records import Message
 
@@ -95,7 +96,9 @@ class Reading:
         )
 
 
-def message_body(request: ChatRequest, model: str, max_tokens: int) -> dict[str, Any]:
+def message_body(
+    request: ChatRequest, model: str, max_tokens: int, eyes: Eyes | None = None
+) -> dict[str, Any]:
     """The request as Anthropic's protocol has it, with marks where its cache pays.
 
     A prefix that is long enough is marked after what every conversation begins with (tools, system)
@@ -117,7 +120,7 @@ def message_body(request: ChatRequest, model: str, max_tokens: int) -> dict[str,
     if system:
         body["system"] = [{"type": "text", "text": text} for text in system]
     body["messages"] = [
-        {"role": side, "content": [block for message in said for block in _blocks(message)]}
+        {"role": side, "content": [block for message in said for block in _blocks(message, eyes)]}
         for side, said in turns
     ]
     _mark(body, goes_on=bool(request.tools) or len(turns) > 1)
@@ -152,10 +155,13 @@ def _choice(choice: str) -> dict[str, str]:
     return {"type": known} if known else {"type": "tool", "name": choice}
 
 
-def _blocks(message: Message) -> list[dict[str, Any]]:
+def _blocks(message: Message, eyes: Eyes | None) -> list[dict[str, Any]]:
     if message.role == "tool":
         result = {"type": "tool_result", "tool_use_id": message.tool_call_id}
-        return [{**result, "content": message.content or ""}]
+        if eyes is None or not message.images:
+            return [{**result, "content": message.content or ""}]
+        text = {"type": "text", "text": message.content or "(nothing)"}
+        return [{**result, "content": [text, *eyes.anthropic(message)]}]
     blocks: list[dict[str, Any]] = []
     if message.content:
         blocks.append({"type": "text", "text": message.content})

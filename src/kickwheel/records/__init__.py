@@ -22,7 +22,7 @@ from kickwheel.records.dataset import (
     Split,
     Step,
 )
-from kickwheel.records.message import AcceptedCall, Message, Role, ToolCall, ToolSpec
+from kickwheel.records.message import AcceptedCall, Image, Message, Role, ToolCall, ToolSpec
 from kickwheel.records.report import (
     Agreement,
     Contestant,
@@ -49,6 +49,7 @@ __all__ = [
     "Dropped",
     "Example",
     "Feedback",
+    "Image",
     "Mean",
     "Message",
     "Outcome",

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from msgspec import UNSET, UnsetType
+
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 
 
@@ -18,6 +20,16 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """A picture that the store keeps."""
+
+    kept: str
+    """Its path below the store's artifacts: `screenshot/<id>/page.jpeg`."""
+    media_type: str
+    """`image/jpeg`, `image/png`, …"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
     """One turn of a conversation."""
 
@@ -26,6 +38,9 @@ class Message:
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
     """For `role: tool`: the call that this is the result of."""
+    images: tuple[Image, ...] | UnsetType = UNSET
+    """For `role: tool`: pictures that came with the result. Where there are none the bytes have no
+    such field, so that they are as they were before there were pictures."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

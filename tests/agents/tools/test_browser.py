@@ -1,6 +1,7 @@
 """A real Chromium on pages of our own, on loopback."""
 
 import asyncio
+import base64
 import html
 import os
 import re
@@ -17,13 +18,14 @@ from urllib.parse import parse_qs
 
 import pytest
 import pytest_asyncio
+from tests.agents.desk import answer, desk
 from tests.agents.tools.opening import Shared, opened
 
 from kickwheel.agents.tools import InvalidArguments, Tool, calling
 from kickwheel.agents.tools.browser import Browser
 from kickwheel.core.errors import ToolError, UsageError
 from kickwheel.core.store import open_store
-from kickwheel.records import ToolCall
+from kickwheel.records import ToolCall, wire
 from kickwheel.trace.record import Recorder
 from kickwheel.trace.store import Traces
 
@@ -211,6 +213,64 @@ async def test_a_deep_page_is_shown_to_a_depth_and_whole_when_asked(
     async with browser(shop, tmp_path, depth=5) as hand:
         assert "bottom" not in await hand.open("/deep")
         assert "bottom" in await hand.do("look", full=True)
+
+
+async def test_a_model_with_eyes_sees_a_picture_and_one_without_the_tree(
+    shop: Shop, tmp_path: Path
+) -> None:
+    app = """
+models:
+  seeing: {kind: openai, model: m, base_url: URL, api_key: k, input: [text, image]}
+  blind: {kind: openai, model: m, base_url: URL, api_key: k}
+tools:
+  web: {kind: browser, hosts: ["AT"], private: true}
+agents:
+  seeing: {kind: tool_loop, model: seeing, tools: [web], max_steps: 12}
+  blind: {kind: tool_loop, model: blind, tools: [web], max_steps: 12}
+""".replace("AT", shop.at)
+    calls = [
+        call
+        for path in ("/canvas", "/table", "/", "/form")
+        for call in (("web_open", {"url": f"http://{shop.at}{path}"}), ("web_screenshot", {}))
+    ]
+
+    def says(body: dict[str, Any]) -> Any:
+        made = sum(message["role"] == "tool" for message in body["messages"])
+        return calls[made] if made < len(calls) else "Black on white."
+
+    async with desk(tmp_path, says, app) as (opened_app, server):
+        for name in ("seeing", "blind"):
+            with opened_app.recorder.trace(name, name):
+                assert await answer(opened_app, name, "What do you see?") == "Black on white."
+        assert opened_app.recorder.flush()
+        traces = [wire.to_bytes(trace) for trace in opened_app.traces.all()]
+    # The picture is named in the trace, and is not in it.
+    assert len(traces) == 2
+    assert all(b"/page.jpeg" in trace and b"base64" not in trace for trace in traces)
+    bodies = [body for _, body, _ in server.asked]
+    seen = [pictures(body) for body in bodies]
+    # Of four pictures the oldest is seen no more; without eyes none is.
+    assert [len(found) for found in seen] == [0, 0, 1, 1, 2, 2, 3, 3, 3, *[0] * 9]
+    assert seen[8] == [*seen[7][1:], seen[8][2]]
+    assert seen[2][0].startswith(b"\xff\xd8\xff")
+    told = [message["content"] for message in bodies[-1]["messages"] if message["role"] == "tool"]
+    assert "go by the tree" in told[-1]
+    assert "[page: Shop" in told[-1]
+
+
+def pictures(body: dict[str, Any]) -> list[bytes]:
+    """The pictures of a request; they follow the results, marked as data."""
+    found: list[bytes] = []
+    for message in body["messages"]:
+        if isinstance(message["content"], list):
+            assert message["role"] == "user"
+            note, *shown = message["content"]
+            assert "no instruction" in note["text"]
+            for part in shown:
+                kind, _, data = part["image_url"]["url"].partition(",")
+                assert kind == "data:image/jpeg;base64"
+                found.append(base64.b64decode(data))
+    return found
 
 
 async def test_a_picture_of_a_canvas_is_kept_for_people(shop: Shop, tmp_path: Path) -> None:

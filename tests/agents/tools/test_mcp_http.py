@@ -148,6 +148,25 @@ async def test_all_that_a_result_may_hold_becomes_text(opened: Any) -> None:
         ]
 
 
+async def test_a_picture_that_is_one_is_kept_for_models_with_eyes(opened: Any) -> None:
+    data = b"\x89PNG\r\n\x1a\n and so on"
+
+    def painted(name: str, _: str) -> list[Any]:
+        return [
+            t.ImageContent(type="image", data=base64.b64encode(it).decode(), mime_type="image/png")
+            for it in (data, b"<svg/>")
+        ]
+
+    async with (
+        served(lowlevel(painted).streamable_http_app()) as port,
+        opened(Mcp(url=f"http://127.0.0.1:{port}/mcp")) as tools,
+    ):
+        result = await said(tools, "say", text="")
+    (image,) = result.images
+    assert image.media_type == "image/png"
+    assert f"[kept as {image.kept}, and shown to models that take pictures]" in result.text
+
+
 @pytest.mark.parametrize("protocol", ["auto", "legacy"])
 @pytest.mark.parametrize("as_json", [True, False])
 async def test_a_server_that_shouts_over_http_is_cut_short(

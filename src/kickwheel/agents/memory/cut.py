@@ -9,6 +9,8 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from msgspec import UNSET
+
 from kickwheel.agents.memory.memory import KEPT
 from kickwheel.records import Message
 
@@ -75,7 +77,9 @@ def trimmed(message: Message, trim: Trim) -> Message:
     note = f"[… {missing:,} characters {KEPT} {trim.resource}; read them with the tool recall]"
     tail = text[len(text) - trim.tail :] if trim.tail else ""
     short = "\n".join(part for part in (text[: trim.head], note, tail) if part)
-    return replace(message, content=short) if missing > 0 and len(short) < len(text) else message
+    if missing <= 0 or len(short) >= len(text):
+        return message
+    return replace(message, content=short, images=UNSET)
 
 
 def chain(messages: Iterable[Message]) -> list[str]:

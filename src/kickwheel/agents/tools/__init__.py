@@ -21,10 +21,18 @@ sandbox   programs kept apart: `seccomp`, `consumption`, `workspace`; `monty` fo
 per_run   what is kept from call to call while a request runs
 schema    JSON Schema as far as tools need it; `fits` says fast what it says in words
 
-A tool gets arguments and gives text; it knows neither agent nor model.
+A tool gets arguments and gives text, perhaps with pictures; it knows neither agent nor model.
 New kind: one file here, one entry point in pyproject.toml, one page in docs/tools/.
 """
 
-from kickwheel.agents.tools.tool import Effects, InvalidArguments, Limits, Tool, Toolbox, ToolPart
+from kickwheel.agents.tools.tool import (
+    Effects,
+    InvalidArguments,
+    Limits,
+    Pictured,
+    Tool,
+    Toolbox,
+    ToolPart,
+)
 
-__all__ = ["Effects", "InvalidArguments", "Limits", "Tool", "ToolPart", "Toolbox"]
+__all__ = ["Effects", "InvalidArguments", "Limits", "Pictured", "Tool", "ToolPart", "Toolbox"]

@@ -12,10 +12,10 @@ from kickwheel.agents.tools.browsing import VIEW, Browsing, browsing
 from kickwheel.agents.tools.chromium import find_chromium, open_chromium
 from kickwheel.agents.tools.per_run import PerRun, per_run
 from kickwheel.agents.tools.proxy import Places, open_proxy
-from kickwheel.agents.tools.tool import Effects, Limits, Toolbox, ToolPart, safe
+from kickwheel.agents.tools.tool import Effects, Limits, Pictured, Toolbox, ToolPart, safe
 from kickwheel.core.plugins import Context
 from kickwheel.core.store import Store
-from kickwheel.records import ToolSpec
+from kickwheel.records import Image, ToolSpec
 
 HostPattern = Annotated[str, Field(pattern=r"^(\*|(\*\.)?[\w.-]+|\[[0-9a-fA-F:]+\])(:\d{1,5})?$")]
 
@@ -77,9 +77,11 @@ class Browser(ToolPart):
         async def screenshot(page: Browsing, _: Mapping[str, Any]) -> str:
             image = await page.screenshot()
             identity = store.artifacts.add("screenshot", {"page.jpeg": image})
-            return (
-                f"[screenshot of {VIEW['width']} by {VIEW['height']} pixels kept as "
-                f"screenshot/{identity}/page.jpeg, for people to see]"
+            kept = f"screenshot/{identity}/page.jpeg"
+            return Pictured(
+                f"[screenshot of {VIEW['width']} by {VIEW['height']} pixels kept as {kept}; models "
+                f"that take no pictures go by the tree]\n{await page.look(None, False)}",
+                [Image(kept=kept, media_type="image/jpeg")],
             )
 
         where = f"Hosts: {', '.join(self.hosts)}."
@@ -151,7 +153,12 @@ class Browser(ToolPart):
                 lambda page, a: page.read(a.get("ref")),
                 ref={**_REF, "default": None, "type": ["string", "null"]},
             ),
-            tool("screenshot", "Keep a picture of the page for people.", "none", screenshot),
+            tool(
+                "screenshot",
+                "See a picture of the page, with its tree; people see it, too.",
+                "none",
+                screenshot,
+            ),
         ]
 
 

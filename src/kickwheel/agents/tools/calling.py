@@ -13,16 +13,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from msgspec import UNSET
+
 from kickwheel.agents import durable
 from kickwheel.agents.tools.attempt import attempts
 from kickwheel.agents.tools.flow import Flow, Untrusted, marked
 from kickwheel.agents.tools.pages import KEPT_CHARS, MORE, More, Pages
 from kickwheel.agents.tools.repeat import SAME, Repeats
-from kickwheel.agents.tools.tool import InvalidArguments, Tool
+from kickwheel.agents.tools.tool import InvalidArguments, Pictured, Tool
 from kickwheel.agents.tools.understood import NoJson, Understood, understood
 from kickwheel.core import redact
 from kickwheel.core.errors import KickwheelError, ToolError
-from kickwheel.records import Message, ToolCall, genai
+from kickwheel.records import Image, Message, ToolCall, genai
 from kickwheel.trace.record import OpenSpan, span
 
 ERROR_CHARS = 10_000
@@ -48,6 +50,8 @@ class Result:
     """Whether the arguments were a JSON object at all, or could only mean one."""
     arguments: str | None = None
     """The arguments as they were understood, where they had to be repaired."""
+    images: tuple[Image, ...] = ()
+    """Pictures that came with it."""
     untrusted: bool = False
     """Whether the app says that nobody vouches for the text."""
 
@@ -55,6 +59,11 @@ class Result:
     def shown(self) -> str:
         """The text as a model may read it: marked as data where it is untrusted."""
         return marked(self.text) if self.untrusted else self.text
+
+    def message(self, call: str, text: str) -> Message:
+        """The result in a conversation, in these words; `call`: the id of the call."""
+        images = self.images or UNSET
+        return Message(role="tool", content=text, tool_call_id=call, images=images)
 
 
 class Calls:
@@ -95,6 +104,7 @@ class _Made:
     state: Literal["done", "failed", "invalid"] = "done"
     chars: int = 0
     """Of the whole text, of which at most `KEPT_CHARS` are here."""
+    images: tuple[Image, ...] = ()
 
 
 async def call(tools: Mapping[str, Tool], asked: ToolCall) -> Result:
@@ -146,7 +156,7 @@ class Prepared:
             noted.attributes[genai.TOOL_CALL_ID] = self.asked.id
             noted.input = (Message(role="assistant", tool_calls=(self.asked,)),)
             result = await self._make(noted, at)
-            noted.output = (Message(role="tool", content=result.text, tool_call_id=self.asked.id),)
+            noted.output = (result.message(self.asked.id, result.text),)
             return result
 
     async def _make(self, noted: OpenSpan, at: str) -> Result:
@@ -221,7 +231,8 @@ async def _agreed(ready: Understood, verdict: Untrusted, flow: Flow) -> None:
 async def _make(ready: Understood, noted: OpenSpan) -> _Made:
     try:
         text = await attempts(ready.tool, ready.name, ready.arguments, ready.limits, noted)
-        return _Made(_sendable(text[:KEPT_CHARS]), chars=len(text))
+        images = text.images if isinstance(text, Pictured) else ()
+        return _Made(_sendable(text[:KEPT_CHARS]), chars=len(text), images=images)
     except InvalidArguments as error:
         state: Literal["failed", "invalid"] = "invalid"
         words = str(error)[:ERROR_CHARS]
@@ -262,7 +273,9 @@ def _told(
             text = f"{text[:most]}\n[{whole - most:,} more characters were cut off; ask for less]"
         else:
             text = calls.pages.keep(text, most, whole, trusted)
-    return Result(text, made.state, arguments=repaired, untrusted=trusted is False)
+    return Result(
+        text, made.state, arguments=repaired, images=made.images, untrusted=trusted is False
+    )
 
 
 def _sendable(text: str) -> str:

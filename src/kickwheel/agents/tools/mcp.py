@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, model_validator
 
 from kickwheel.agents.caller import caller
-from kickwheel.agents.tools.mcp_answer import arguments_schema, failure, text_of
+from kickwheel.agents.tools.mcp_answer import arguments_schema, failure, pictured, text_of
 from kickwheel.agents.tools.mcp_link import Link, Server
 from kickwheel.agents.tools.mcp_more import What, more_tools
 from kickwheel.agents.tools.mcp_oauth import Credentials, OauthAuth
@@ -27,6 +27,7 @@ from kickwheel.agents.tools.tool import Effects, Limits, Tool, Toolbox, ToolPart
 from kickwheel.core.config import key_from
 from kickwheel.core.errors import MissingExtra, ToolError, UsageError
 from kickwheel.core.plugins import Context, nearest
+from kickwheel.core.store import Artifacts
 from kickwheel.records import ToolSpec
 
 TOOLS = 500
@@ -98,7 +99,7 @@ class Mcp(ToolPart):
             legacy=self.protocol == "legacy",
             start_s=self.start_s,
         )
-        box = _Box(self, server, context.name)
+        box = _Box(self, server, context.name, context.store.artifacts)
         try:
             try:
                 await box.read()
@@ -112,8 +113,9 @@ class Mcp(ToolPart):
 class _Box:
     """A server's tools, as it offers them now."""
 
-    def __init__(self, part: Mcp, server: Server, name: str) -> None:
+    def __init__(self, part: Mcp, server: Server, name: str, artifacts: Artifacts) -> None:
         self.tools: list[Tool] = []
+        self.artifacts = artifacts
         self._part = part
         self._server = server
         self._link = Link(server, self.read)
@@ -210,10 +212,11 @@ class _McpTool:
             raise ToolError("the server does not offer this tool any more", lasting=True)
         link = await self._box.link()
         answer = await link.call(self._theirs, dict(arguments))
-        text = text_of(answer)
         if answer.is_error:
-            raise failure(text)
-        return text
+            raise failure(text_of(answer))
+        if all(piece.type != "image" for piece in answer.content):
+            return text_of(answer)
+        return await asyncio.to_thread(pictured, answer, self._box.artifacts)
 
 
 def _values(written: Mapping[str, SecretStr], where: str) -> dict[str, str]:

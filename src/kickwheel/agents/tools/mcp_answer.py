@@ -1,14 +1,29 @@
 """What an MCP server announces and answers, as a tool's schema and a tool's text."""
 
+import base64
 import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from kickwheel.agents.tools.tool import Pictured
 from kickwheel.core.errors import ToolError, UsageError
 from kickwheel.core.schema import inlined
+from kickwheel.core.store import Artifacts
+from kickwheel.records import Image
 
 if TYPE_CHECKING:
     from mcp_types import CallToolResult
+
+PICTURES = {
+    "image/png": ("png", b"\x89PNG\r\n\x1a\n"),
+    "image/jpeg": ("jpeg", b"\xff\xd8\xff"),
+    "image/gif": ("gif", b"GIF8"),
+    "image/webp": ("webp", b"RIFF"),
+}
+"""The kinds that models take: how their files end, and how they begin."""
+MOST_PICTURES = 4
+PICTURE_CHARS = 5_000_000
+"""Of base64: as much as Anthropic takes."""
 
 _ANYTHING: dict[str, Any] = {"type": "object", "properties": {}, "additionalProperties": True}
 
@@ -62,6 +77,32 @@ def text_of(answer: "CallToolResult") -> str:
     if structured is not None and not _said(structured, parts):
         parts.append(json.dumps(structured, ensure_ascii=False))
     return "\n".join(part for part in parts if part)
+
+
+def pictured(answer: "CallToolResult", artifacts: Artifacts) -> str:
+    """All that a result says, as text, with its pictures, kept in the store.
+
+    What is too large, or no such picture as it says it is, is left out: providers refuse a whole
+    request for it.
+    """
+    kept: list[Image] = []
+    for piece in answer.content:
+        if piece.type != "image" or len(kept) == MOST_PICTURES or len(piece.data) > PICTURE_CHARS:
+            continue
+        ending, begins = PICTURES.get(piece.mime_type, ("", b""))
+        try:
+            data = base64.b64decode(piece.data, validate=True)
+        except ValueError:
+            continue
+        if ending and data.startswith(begins):
+            file = f"picture.{ending}"
+            identity = artifacts.add("picture", {file: data})
+            kept.append(Image(kept=f"picture/{identity}/{file}", media_type=piece.mime_type))
+    text = text_of(answer)
+    if not kept:
+        return text
+    where = ", ".join(image.kept for image in kept)
+    return Pictured(f"{text}\n[kept as {where}, and shown to models that take pictures]", kept)
 
 
 def failure(text: str) -> ToolError:

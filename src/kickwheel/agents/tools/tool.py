@@ -3,14 +3,14 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, Self
 
 from pydantic import Field, PrivateAttr
 
 from kickwheel.agents.tools.breaker import Breaker
 from kickwheel.core.errors import ToolError
 from kickwheel.core.plugins import Part
-from kickwheel.records import ToolSpec
+from kickwheel.records import Image, ToolSpec
 
 Effects = Literal["none", "repeatable", "once"]
 """What a call does to the world. `none`: it only reads. `repeatable`: it changes something, but
@@ -45,6 +45,17 @@ class Limits:
     """What the tools of one box share, since they fail together; by default each has its own."""
 
 
+class Pictured(str):
+    """A result with pictures: a model without eyes reads the text, one that has them sees both."""
+
+    images: tuple[Image, ...]
+
+    def __new__(cls, text: str, images: Sequence[Image]) -> Self:
+        made = super().__new__(cls, text)
+        made.images = tuple(images)
+        return made
+
+
 class Tool(Protocol):
     """One thing that an agent can do.
 
@@ -56,7 +67,7 @@ class Tool(Protocol):
         """The tool as it is offered to a model; the schema holds no `$ref` but recursive ones."""
 
     async def call(self, arguments: Mapping[str, Any]) -> str:
-        """What the tool has to say; `arguments` fit the schema.
+        """What the tool has to say; `arguments` fit the schema. With pictures, it is `Pictured`.
 
         Raises:
             InvalidArguments: they fit the schema, but not each other or the world.

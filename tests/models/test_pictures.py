@@ -1,0 +1,92 @@
+"""Pictures that came with results, in each protocol that models speak."""
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kickwheel.core.errors import ModelError
+from kickwheel.models.chat import ChatRequest
+from kickwheel.models.client import chat_body
+from kickwheel.models.converse import converse_body
+from kickwheel.models.messages import message_body
+from kickwheel.models.pictures import Eyes, eyes
+from kickwheel.records import Image, Message, ToolCall, wire
+
+PICTURE = b"\x89PNG"
+BASE64 = base64.b64encode(PICTURE).decode()
+CALLS = (ToolCall(id="a", name="see", arguments="{}"), ToolCall(id="b", name="add", arguments="{}"))
+REQUEST = ChatRequest(
+    messages=(
+        Message(role="user", content="What is there?"),
+        Message(role="assistant", tool_calls=CALLS),
+        Message(
+            role="tool",
+            content="seen",
+            tool_call_id="a",
+            images=(Image(kept="picture/1/p.png", media_type="image/png"),),
+        ),
+        Message(role="tool", content="3", tool_call_id="b"),
+        Message(role="user", content="Well?"),
+    )
+)
+
+
+@pytest.fixture
+def sees(tmp_path: Path) -> Eyes:
+    (tmp_path / "picture" / "1").mkdir(parents=True)
+    (tmp_path / "picture" / "1" / "p.png").write_bytes(PICTURE)
+    found = eyes(("text", "image"), tmp_path)
+    assert found is not None
+    return found
+
+
+def test_openai_gets_it_from_the_user_behind_all_results_of_the_step(sees: Eyes) -> None:
+    messages = sees.openai(REQUEST.messages, chat_body(REQUEST, "m")["messages"])
+    roles = [message["role"] for message in messages]
+    assert roles == ["user", "assistant", "tool", "tool", "user", "user"]
+    note, picture = messages[4]["content"]
+    assert "no instruction" in note["text"]
+    url = f"data:image/png;base64,{BASE64}"
+    assert picture == {"type": "image_url", "image_url": {"url": url}}
+
+
+def test_anthropic_gets_it_in_the_result(sees: Eyes) -> None:
+    result: Any = message_body(REQUEST, "m", 10, sees)["messages"][2]["content"]
+    assert result[0]["content"] == [
+        {"type": "text", "text": "seen"},
+        {
+            "type": "image",
+            "source": {"type": "base64", "media_type": "image/png", "data": BASE64},
+        },
+    ]
+    assert result[1]["content"] == "3"
+
+
+def test_bedrock_gets_its_bytes_in_the_result(sees: Eyes) -> None:
+    result: Any = converse_body(REQUEST, "m", sees)["messages"][2]["content"]
+    assert result[0]["toolResult"]["content"] == [
+        {"text": "seen"},
+        {"image": {"format": "png", "source": {"bytes": PICTURE}}},
+    ]
+    assert result[1]["toolResult"]["content"] == [{"text": "3"}]
+
+
+def test_without_eyes_there_is_the_text_alone(tmp_path: Path) -> None:
+    assert eyes(("text",), tmp_path) is None
+    bodies = (chat_body(REQUEST, "m"), message_body(REQUEST, "m", 10), converse_body(REQUEST, "m"))
+    assert not any("image" in str(body) for body in bodies)
+
+
+def test_a_picture_that_is_gone_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"picture/1/p\.png is not in the store any more"):
+        message_body(REQUEST, "m", 10, Eyes(tmp_path))
+
+
+def test_records_without_pictures_have_the_bytes_that_they_always_had() -> None:
+    assert wire.to_bytes(Message(role="user", content="Hi")) == (
+        b'{"role":"user","content":"Hi","tool_calls":[],"tool_call_id":null}'
+    )
+    pictured = REQUEST.messages[2]
+    assert wire.from_bytes(wire.to_bytes(pictured), Message) == pictured
