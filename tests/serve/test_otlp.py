@@ -163,6 +163,16 @@ def test_spans_that_cannot_be_kept_are_counted_with_the_reason_and_the_others_st
     assert served.traces.count() == 1
 
 
+def test_counts_that_are_too_large_to_add_up_lose_no_span(served: Served) -> None:
+    most = {"key": genai.INPUT_TOKENS, "value": {"intValue": str(2**63 - 1)}}
+    chat = {"key": genai.OPERATION, "value": {"stringValue": "chat"}}
+    spans = [a_span(f"00f067aa0ba902b{n}", attributes=[chat, most]) for n in range(3)]
+    assert post(served, json.dumps(a_request(*spans)).encode())[0] == 200
+    assert len(served.traces.get(TRACE).spans) == 3
+    (line,) = served.traces.list()
+    assert 2**40 <= line.input_tokens < 2**63
+
+
 @pytest.mark.parametrize(
     ("body", "kind", "coding"),
     [

@@ -220,6 +220,8 @@ def _check(
     gathered = Gathered()
 
     def broken(row: Row, why: str) -> None:
+        # It may quote half a surrogate pair, which can be neither written nor shown.
+        why = why.encode("utf-8", "replace").decode()
         gathered.broken.append(Broken(file=file.name, line=row.line, entry=row.entry, why=why))
         keep(gathered.broken[-1], row)
 

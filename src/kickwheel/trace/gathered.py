@@ -10,6 +10,10 @@ from dataclasses import dataclass, field
 from kickwheel.records import Feedback, Span, genai
 
 QUESTION_CHARS = 200
+LATEST_NS = 2**63 - 1
+"""Latest moment that a column holds: in the year 2262."""
+MOST_TOKENS = 2**40
+"""Most that one span is counted with: so few that the sum over a trace stays in its column."""
 
 Rank = tuple[bool, int, str]
 """What tells which span is the root: without a parent comes first, then the earliest."""
@@ -103,9 +107,9 @@ def named(span: Span) -> str:
 
 
 def tokens(span: Span, name: str) -> int:
-    """The count under this name; 0 where there is none."""
+    """The count under this name, `MOST_TOKENS` at most; 0 where there is none."""
     value = span.attributes.get(name, 0)
-    return value if isinstance(value, int) else 0
+    return max(0, min(value, MOST_TOKENS)) if isinstance(value, int) else 0
 
 
 def _take(known: Gathered, span: Span, arrival: Arrival) -> None:

@@ -1,5 +1,6 @@
 """Exports of other programs, in their true shape (`golden/`), into a real store."""
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -253,6 +254,7 @@ values = st.recursive(
     | st.booleans()
     | st.integers(-5, 2_000_000_000_000)
     | st.floats(allow_nan=False, allow_infinity=False)
+    | st.sampled_from([2**63, -(2**63) - 1, 10**19, 10**30, 10**400, 1e308, "\ud800", "\x00"])
     | st.sampled_from(["user", "GENERATION", "LLM", "2026-01-01", "agent", "[{", '{"a": 1}', ""])
     | st.text(max_size=4),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=5),
@@ -284,6 +286,42 @@ def test_any_entry_is_read_or_says_what_is_wrong(entry: dict[str, Any], form: An
 
     row = Row(line=1, raw=json.dumps(entry).encode(), value=entry, done=1, total=1)
     Gathered().take(row, form)
+
+
+def _inside(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The places of all values that hold no others."""
+    if isinstance(value, dict | list) and value:
+        for key in value if isinstance(value, dict) else range(len(value)):
+            yield from _inside(value[key], (*place, key))
+    else:
+        yield place
+
+
+@pytest.mark.parametrize("odd", [10**19, 10**400, "\ud800"])
+def test_a_value_that_no_column_holds_is_kept_or_named_wherever_it_stands(
+    odd: Any, tmp_path: Path, traces: Traces
+) -> None:
+    for name in ("atif.json", "langfuse-all.jsonl", "phoenix-spans.jsonl", "tensorzero.jsonl"):
+        text = (GOLDEN / name).read_text()
+        whole = (
+            [json.loads(text)]
+            if name == "atif.json"
+            else list(map(json.loads, text.split("\n")[:-1]))
+        )
+        file = tmp_path / name
+        for number, entry in enumerate(whole):
+            for *way, last in _inside(entry):
+                changed = json.loads(json.dumps(entry))
+                inner = changed
+                for key in way:
+                    inner = inner[key]
+                inner[last] = odd
+                rows = [*whole[:number], changed, *whole[number + 1 :]]
+                file.write_text("\n".join(json.dumps(row) for row in rows))
+                with contextlib.suppress(DataError):  # Above a tenth of so few rows.
+                    read = chatlog.import_(file, traces)
+                    assert read.lines == len(rows)
+                    assert len(read.broken) <= 1
 
 
 def test_what_models_answer_inside_chains_is_learned(tmp_path: Path, traces: Traces) -> None:

@@ -13,6 +13,9 @@ from typing import Any
 from kickwheel.records import Feedback, Message, Span, Trace, wire
 from kickwheel.trace.forms.form import Form, Piece, Remark, sort, span_id, trace_id
 from kickwheel.trace.forms.rows import Row
+from kickwheel.trace.gathered import LATEST_NS
+
+_TOO_LARGE = "a number in it is too large"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +58,7 @@ class Gathered:
         try:
             for piece in read(row, form):
                 if isinstance(piece, Remark):
+                    _written(piece)
                     self._waiting.append((position, row, piece))
                     continue
                 storable(_whole(piece))
@@ -104,7 +108,10 @@ def read(row: Row, form: Form) -> Sequence[Piece | Remark]:
         raise ValueError(row.wrong)
     if not isinstance(row.value, Mapping):
         raise ValueError(f"must be a JSON object, not {sort(row.value)}")
-    return form.read(row, row.value)
+    try:
+        return form.read(row, row.value)
+    except OverflowError as error:
+        raise ValueError(_TOO_LARGE) from error
 
 
 def storable(trace: Trace) -> None:
@@ -113,12 +120,10 @@ def storable(trace: Trace) -> None:
     Raises:
         ValueError: it does not; the text says why.
     """
-    try:
-        wire.from_bytes(wire.to_bytes(trace), Trace)
-    except UnicodeEncodeError as error:
-        raise ValueError("half a surrogate pair, which is no character, stands in it") from error
-    except OverflowError as error:
-        raise ValueError("a number in it is too large") from error
+    for span in trace.spans:
+        if not (0 <= span.start_ns <= LATEST_NS and 0 <= span.end_ns <= LATEST_NS):
+            raise ValueError("it has no time that can be kept")
+    _written(trace)
 
 
 def put_together(
@@ -150,9 +155,19 @@ def put_together(
             yield _trace(pieces, gathered.remarks.get(identity, ()), began, workload, file.stem)
 
 
+def _written(record: object) -> None:
+    try:
+        wire.from_bytes(wire.to_bytes(record), type(record))
+    except UnicodeEncodeError as error:
+        raise ValueError("half a surrogate pair, which is no character, stands in it") from error
+    except OverflowError as error:
+        raise ValueError(_TOO_LARGE) from error
+
+
 def _whole(piece: Piece) -> Trace:
     spans = (*piece.spans, *([piece.root] if piece.root else ()))
-    return Trace(id=piece.trace, workload="", spans=spans, feedback=piece.feedback)
+    named = f"{piece.workload or ''}{piece.called}"
+    return Trace(id=piece.trace, workload=named, spans=spans, feedback=piece.feedback)
 
 
 def _trace(

@@ -238,7 +238,7 @@ def _tools(entry: Mapping[str, Any]) -> tuple[ToolSpec, ...]:
     dynamic = loaded(entry.get("dynamic_tools"))
     params = loaded(entry.get("tool_params"))
     older = params.get("tools_available") if isinstance(params, Mapping) else None
-    return loose.tools([*(dynamic or ()), *(older or ())])
+    return loose.tools([one for told in (dynamic, older) if isinstance(told, list) for one in told])
 
 
 def _uuid_ns(identity: str) -> int:

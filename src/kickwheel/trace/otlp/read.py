@@ -17,7 +17,7 @@ from typing import Any, get_args
 from kickwheel.records import Feedback, Span, SpanKind, genai, wire
 from kickwheel.records.trace import Value
 from kickwheel.trace.forms.form import loaded
-from kickwheel.trace.gathered import Arrival, ordered
+from kickwheel.trace.gathered import LATEST_NS, Arrival, ordered
 from kickwheel.trace.otlp import current, older, openinference, parts
 from kickwheel.trace.otlp.observed import ERROR, Event, Group, Observed
 from kickwheel.trace.otlp.understood import Understood
@@ -28,7 +28,6 @@ SERVICE = "service.name"
 SOURCE = "otlp"
 EVALUATION = "gen_ai.evaluation.result"
 UNREAD_CHARS = 200
-LATEST_NS = 2**63 - 1
 
 _REASONS = {
     "tool_call": "tool_calls",
