@@ -171,6 +171,7 @@ def check_app(path: Path) -> Plan:
 
     Raises:
         ConfigError: the file has mistakes; all of them are told, each with line and column.
+        UsageError: the folder has no `app.yml`.
         StoreError: a byte of the snapshot was changed.
     """
     snapshot = (path / "snapshot.json").exists()
@@ -178,6 +179,8 @@ def check_app(path: Path) -> Plan:
         verify(path)
         sys.dont_write_bytecode = True
         path = path / "app"
+    if path.is_dir() and not (path / "app.yml").exists():
+        raise UsageError(f"there is no app.yml in {path.resolve()}. `kickwheel init` makes one.")
     document = read_yaml(path / "app.yml" if path.is_dir() else path)
     mistakes: list[Mistake] = []
     config = check(document, (), document.data, AppFile, mistakes)

@@ -206,7 +206,10 @@ class Export(Section):
     def _set(self, what: str, written: str) -> str:
         value = key_from(written)
         if value is None:
-            raise UsageError(f"trace.export.{what}: {written or 'it'} is empty or not set")
+            raise UsageError(
+                f"trace.export.{what}: {written or 'it'} is empty or not set. Set that variable, "
+                "or leave trace.export out: then nothing is sent."
+            )
         return value
 
 
@@ -294,7 +297,10 @@ class AppFile(Section):
         """
         written = key_from(self.store)
         if written is None:
-            raise UsageError(f"store: {self.store or 'it'} is empty or not set")
+            raise UsageError(
+                f"store: {self.store or 'it'} is empty or not set. Set that variable, or leave "
+                "store out: then it is the folder .kickwheel beside the file."
+            )
         if written.startswith(("postgresql://", "postgres://")):
             return Path(".kickwheel"), written
         return Path(written), None

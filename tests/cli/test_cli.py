@@ -64,6 +64,20 @@ def test_an_app_in_this_folder_needs_no_name(tmp_path: Path) -> None:
     assert "specialist" in ended.stdout
 
 
+def test_a_run_is_asked_for_where_none_is_and_a_port_is_one(tmp_path: Path) -> None:
+    made.app(tmp_path)
+    assert kickwheel("runs", cwd=tmp_path).stdout.startswith("no runs yet")
+    ended = kickwheel("serve", "--port", "99999", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert "99999 is not in the range" in ended.stderr
+
+
+def test_a_step_that_has_nothing_to_work_on_names_the_one_before(tmp_path: Path) -> None:
+    made.app(tmp_path)
+    for verb, before in (("tune", "curate"), ("evaluate", "tune"), ("snapshot", "evaluate")):
+        assert f"`kickwheel {before}` makes one" in kickwheel(verb, cwd=tmp_path).stderr
+
+
 def test_traffic_comes_in_and_is_said_of_and_asked_for_by_json(tmp_path: Path) -> None:
     made.app(tmp_path)
     line = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]}

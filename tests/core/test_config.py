@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kickwheel.app import check_app
-from kickwheel.core.errors import ConfigError, Mistake
+from kickwheel.core.errors import ConfigError, Mistake, UsageError
 
 CIRCLES = """
 from typing import Annotated
@@ -69,10 +69,11 @@ def test_all_mistakes_are_told_at_once_with_line_and_column(tmp_path: Path) -> N
         ("models: [", "not YAML"),
         ("a: 1\na: 2\n", "not YAML"),
         ("just text", "must be a mapping"),
-        ("", "must be a mapping"),
+        ("", "is empty: it must be a mapping"),
         ("models: {m: {model: x}}", '"kind" is missing'),
         ("models: {m: 3}", '"kind" is missing'),
-        ("models: {m: {kind: 'nowhere:Nothing'}}", "cannot be imported"),
+        ("models: {m: {kind: 'nowhere:Nothing'}}", "there is no nowhere.py in "),
+        ("models: {m: {kind: 'json:JSONDecoer'}}", 'json has no "JSONDecoer". Did you mean'),
         ("models: {m: {kind: 'json:JSONDecoder'}}", "no subclass of kickwheel.Part"),
         ("flywheel: {model: m, training_type: sft}", "finetuning_type: lora"),
         ("flywheel: {training_type: lora}", '"model" is missing'),
@@ -182,9 +183,14 @@ def test_a_metric_that_the_answers_do_not_have_is_told(
     assert says in told_line
 
 
-def test_a_missing_file_is_told_with_its_name(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"app\.yml:1:1: cannot be read: No such file"):
+def test_a_missing_file_or_variable_is_told_with_its_name(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=f"no app.yml in {tmp_path}. `kickwheel init` makes one"):
         check_app(tmp_path)
+    (tmp_path / "app.yml").write_text("store: ${NOT_SET_ANYWHERE}\n")
+    with pytest.raises(UsageError, match="Set that variable, or leave store out"):
+        check_app(tmp_path)
+    with pytest.raises(ConfigError, match=r"other\.yml:1:1: cannot be read: No such file"):
+        check_app(tmp_path / "other.yml")
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])

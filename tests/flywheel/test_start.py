@@ -18,10 +18,16 @@ def test_a_project_around_traffic_is_a_valid_app(tmp_path: Path) -> None:
     assert plan.parts["models", "specialist"].model_dump()["adapter"] == "my-shop/specialist"
 
 
+def test_a_name_in_other_letters_becomes_a_ref_that_can_be_read(tmp_path: Path) -> None:
+    app = init(traffic=write(tmp_path / "tickets.jsonl", 20), into=tmp_path / "Büro & Läden")
+    adapter = check_app(app).parts["models", "specialist"].model_dump()["adapter"]
+    assert adapter == "buro-laden/specialist"
+
+
 def test_each_blueprint_can_be_copied_and_says_what_it_is(tmp_path: Path) -> None:
     assert "concierge" in blueprints()
     for name, about in blueprints().items():
-        assert about
+        assert about.endswith(".")
         assert check_app(init(blueprint=name, into=tmp_path / name)).loop
 
 

@@ -103,6 +103,22 @@ async def test_a_server_that_answers_whole_is_understood() -> None:
     assert whole.usage.prompt_tokens == 2
 
 
+async def test_a_word_in_the_keys_place_is_no_secret_and_a_web_page_no_error_text() -> None:
+    async def answer(request: web.Request) -> web.Response:
+        page = "<!DOCTYPE HTML>\n<html><body>none of our pages</body></html>"
+        return web.Response(status=404, text=page, content_type="text/html")
+
+    async with (
+        loopback(answer) as server,
+        open_remote("general", "m", server.url + "/none", "none") as model,
+    ):
+        with pytest.raises(ModelError) as caught:
+            await complete(model, ASKED)
+    assert f"{server.url}/none answers 404: a page of HTML" in str(caught.value)
+    assert "Is this the URL of a model server?" in str(caught.value)
+    assert "<" not in str(caught.value)
+
+
 @pytest.mark.parametrize("status", [408, 409, 429, 500, 503])
 async def test_what_passes_is_tried_again(status: int) -> None:
     count = 0

@@ -27,6 +27,9 @@ def command(app: Path, limit: int, as_json: bool) -> None:
     if as_json:
         show_json(found)
         return
+    if not found:
+        click.echo("no runs yet: an agent's run is kept from its first step on")
+        return
     rows = [
         (
             run.id[:12],

@@ -24,7 +24,9 @@ Python's 700 it would look at every second request, and find nothing."""
 @click.command()
 @partial(app_argument, needed=False)
 @click.option("--host", help="Address to listen on; other than loopback only with a key.")
-@click.option("--port", type=int, help="Port to listen on; 0 takes a free one.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one."
+)
 @click.option(
     "--workers",
     type=click.IntRange(min=1),

@@ -64,6 +64,8 @@ def read_yaml(file: Path) -> Document:
         raise ConfigError([_at(file, line, column, f"not YAML: {error.problem}")]) from error
     except YAMLError as error:
         raise ConfigError([_at(file, 1, 1, f"not YAML: {error}")]) from error
+    if data is None:
+        raise ConfigError([_at(file, 1, 1, "is empty: it must be a mapping of keys to values")])
     if not isinstance(data, CommentedMap):
         raise ConfigError([_at(file, 1, 1, "must be a mapping of keys to values")])
     return Document(file, data)

@@ -125,11 +125,22 @@ def code(target: str, folder: Path) -> Any:
     if place not in sys.path:
         sys.path.insert(0, place)
     try:
-        return getattr(importlib.import_module(module), name)
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module.partition(".")[0]:  # What it imports itself is not there.
+            raise UsageError(f'"{target}" cannot be imported: {error}') from error
+        raise UsageError(
+            f'"{target}" cannot be imported: there is no {error.name}.py in {folder}, and no '
+            "package of that name is installed"
+        ) from error
     except Exception as error:  # The module is the user's: whatever it raises, it did not import.
         raise UsageError(
             f'"{target}" cannot be imported: {type(error).__name__}: {error}'
         ) from error
+    if not hasattr(found, name):
+        known = {word for word in vars(found) if not word.startswith("_")}
+        raise UsageError(f'"{target}": {module} has no "{name}". {nearest(name, known)}')
+    return getattr(found, name)
 
 
 def _part(found: object, kind: str) -> type[Part]:

@@ -3,6 +3,7 @@ workflow of another program becomes."""
 
 import re
 import shutil
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ flywheel:
 
 
 def blueprints() -> dict[str, str]:
-    """The blueprints that come with kickwheel, each with the first line of its README."""
+    """The blueprints that come with kickwheel, each with the first paragraph of its README."""
     return {
         folder.name: _about(folder)
         for folder in sorted(_shelf().iterdir())
@@ -112,7 +113,8 @@ def import_nat(file: Path, out: Path | None = None) -> FromNat:
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "project"
+    letters = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    return re.sub(r"[^a-z0-9]+", "-", letters.lower()).strip("-") or "project"
 
 
 def _shelf() -> Path:
@@ -123,8 +125,9 @@ def _shelf() -> Path:
 
 def _about(folder: Path) -> str:
     readme = folder / "README.md"
-    lines = readme.read_text(encoding="utf-8").splitlines() if readme.exists() else []
-    return next((line for line in lines if line and not line.startswith("#")), "")
+    text = readme.read_text(encoding="utf-8") if readme.exists() else ""
+    said = (" ".join(one.split()) for one in text.split("\n\n"))
+    return next((one for one in said if one and not one.startswith("#")), "")
 
 
 def _empty(folder: Path, option: str = "--into") -> Path:

@@ -447,7 +447,9 @@ class Wheel:
             return self.store.artifacts.path(kind, identity).name
         found = next(self._ours(kind), None)
         if found is None:
-            raise UsageError(f"there is no {kind} of {self.ref} yet: the step before makes one")
+            raise UsageError(
+                f"there is no {kind} of {self.ref} yet: `kickwheel {_MAKES[kind]}` makes one"
+            )
         return found
 
     def _ours(self, kind: str) -> Iterator[str]:
@@ -493,6 +495,10 @@ class Wheel:
         agent = self.plan.parts.get(("agents", self.loop.agent or ""))
         told = getattr(agent, "instructions", None)
         return (told,) if told else ()
+
+
+_MAKES = {"dataset": "curate", "adapter": "tune", "report": "evaluate"}
+"""The verb of each artifact."""
 
 
 def _full(plan: Plan) -> Plan:

@@ -18,6 +18,8 @@ LONGEST_BODY = 16 << 20
 """Bytes of an answer in one piece at most."""
 LONGEST_ERROR = 64 << 10
 """Bytes of an error's text that are read."""
+SECRET = 8
+"""Letters of a key that is secret at least; `none` and `x` are written where none is wanted."""
 DRAIN_S = 0.1
 """How long the end of a response is waited for, so that its connection can be used again."""
 
@@ -110,7 +112,7 @@ class Wire:
 
     def clean(self, text: str) -> str:
         """The text without our key, should a server have repeated it."""
-        return text.replace(self._key, "[key]") if self._key else text
+        return text.replace(self._key, "[key]") if self._key and len(self._key) >= SECRET else text
 
     async def _begun(
         self, path: str, data: bytes, deadline: float
@@ -203,6 +205,8 @@ def _said(body: bytes) -> str:
     try:
         said = json.loads(text)
     except ValueError:
+        if text[:1] == "<":  # A page for people, mostly of a server that is none of models.
+            text = f"a page of HTML or XML ({len(body)} bytes). Is this the URL of a model server?"
         return text[:300] or "nothing"
     error = said.get("error", said) if isinstance(said, dict) else said
     message = error.get("message") if isinstance(error, dict) else error

@@ -89,7 +89,7 @@ def check_host(host: str, keys: Keys) -> None:
     if not keys and not is_loopback(host):
         raise UsageError(
             f"Without an API key the server listens on this machine only, not on {host}. "
-            "Set KICKWHEEL_API_KEY, or `serve: {auth: {kind: key, …}}` in the app file."
+            'Set KICKWHEEL_API_KEY, or serve: {auth: {key: "${NAME}"}} in the app file.'
         )
 
 

@@ -195,9 +195,9 @@ async def test_agents_that_remember_do_one_run_each_or_one_after_the_other(tmp_p
 @pytest.mark.parametrize(
     ("thing", "says"),
     [
-        ("nowhere", "has no attribute 'nowhere'"),
+        ("nowhere", 'has no "nowhere"'),
         ("with_parameters", "is a function with parameters"),
-        ("no_such_module:agent", "No module named 'no_such_module'"),
+        ("no_such_module:agent", "there is no no_such_module.py in "),
     ],
 )
 async def test_an_object_that_is_none_is_told_with_the_parts_name(

@@ -160,6 +160,14 @@ def test_a_file_that_is_no_workflow_is_told(text: str, what: str, tmp_path: Path
     assert not (tmp_path / "app" / "app.yml").exists()
 
 
+def test_a_file_that_is_no_workflow_makes_no_app(tmp_path: Path) -> None:
+    file = tmp_path / "app.yml"
+    file.write_text("models: {m: {kind: openai, model: x}}\n")
+    with pytest.raises(ConfigError, match=r"app\.yml:1:1: no workflow of NAT"):
+        import_nat(file, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
 def test_sections_of_the_wrong_sort_and_unknown_keys_are_told(tmp_path: Path) -> None:
     file = tmp_path / "x.yml"
     file.write_text(

@@ -16,6 +16,7 @@ from kickwheel.agents.nat.rest import general, memories, others
 from kickwheel.agents.nat.servers import aliases, elsewhere
 from kickwheel.agents.nat.tools import CLOCK, CLOCK_TEXT, group, tool
 from kickwheel.agents.nat.written import Entry, Left, Written
+from kickwheel.core.errors import ConfigError, Mistake
 
 WORKFLOW = "workflow"
 """The agent that the workflow becomes, where it names no other."""
@@ -41,7 +42,7 @@ def translate(file: Path) -> Translated:
     """The app that a NAT workflow becomes, and what of it has no counterpart.
 
     Raises:
-        ConfigError: the file is no YAML mapping, or builds on one that is none.
+        ConfigError: the file is no YAML mapping, builds on one that is none, or is no workflow.
     """
     written = Written.read(file)
     house = House()
@@ -55,7 +56,11 @@ def translate(file: Path) -> Translated:
     _agents(written, house)
     sections = general(written)
     others(written)
-    for where in list(written.unknown()):
+    unknown = list(written.unknown())
+    if set(written.data) == {where[0] for where in unknown}:
+        what = "no workflow of NAT: it has none of workflow, functions and llms"
+        raise ConfigError([Mistake(file=str(file), line=1, column=1, where="", what=what)])
+    for where in unknown:
         written.tell(where, "is no key of NAT 1.9 that we know: nothing became of it", act=True)
     shelves = {
         "models": house.models,
