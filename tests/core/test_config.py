@@ -71,6 +71,7 @@ def test_all_mistakes_are_told_at_once_with_line_and_column(tmp_path: Path) -> N
         ("just text", "must be a mapping"),
         ("", "is empty: it must be a mapping"),
         ("models: {m: {model: x}}", '"kind" is missing'),
+        ("models: {m: {kind: openai, model: x, base_url: 'localhost:1/v1'}}", "begin with http://"),
         ("models: {m: 3}", '"kind" is missing'),
         ("models: {m: {kind: 'nowhere:Nothing'}}", "there is no nowhere.py in "),
         ("models: {m: {kind: 'json:JSONDecoer'}}", 'json has no "JSONDecoer". Did you mean'),

@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import msgspec
 from msgspec import structs
-from pydantic import SecretStr
+from pydantic import SecretStr, field_validator
 
 from kickwheel.core.config import key_from
 from kickwheel.core.errors import ModelError
@@ -47,6 +47,13 @@ class OpenAI(Part):
     """What tokens cost there; without, no cost is told."""
     input: Input = ("text",)
     """What it takes in: `[text, image]` for a model with eyes, which then sees screenshots."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _a_url(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith(("http://", "https://", "${")):
+            raise ValueError(f'"{url}" must begin with http:// or https://')
+        return url
 
     @asynccontextmanager
     async def open(self, context: Context) -> AsyncGenerator["RemoteModel"]:

@@ -191,9 +191,12 @@ def _llama(path: Path, header: gguf.Header, dtype: Any) -> Any:
     config._attn_implementation = "eager"
     with no_init_weights():
         model = LlamaForCausalLM(config).to(dtype)
-    state = {
-        name: torch.from_numpy(array).to(dtype) for name, array in _llama_weights(path, config)
-    }
+    with warnings.catch_warnings():
+        # Some are the file's own pages, which nobody may write to; they are only read.
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        state = {
+            name: torch.from_numpy(array).to(dtype) for name, array in _llama_weights(path, config)
+        }
     missing, unknown = model.load_state_dict(state, strict=False)
     if config.tie_word_embeddings:
         missing = [name for name in missing if name != "lm_head.weight"]
