@@ -51,7 +51,7 @@ async def test_an_answer_in_one_piece_passes_byte_by_byte_and_is_kept(tmp_path: 
     body = json.dumps(WHOLE, indent=3).encode()
 
     async def answer(request: web.Request) -> web.Response:
-        headers = {"x-request-id": "req_theirs", "openai-processing-ms": "12"}
+        headers = {"x-request-id": "req_theirs", "openai-processing-ms": "12", "X-Trace-Id": "theirs"}
         return web.Response(body=body, content_type="application/json", headers=headers)
 
     async with loopback(answer) as there:
@@ -63,7 +63,7 @@ async def test_an_answer_in_one_piece_passes_byte_by_byte_and_is_kept(tmp_path: 
     assert raw.content == body
     assert raw.headers["x-request-id"] == "req_theirs"
     assert raw.headers["openai-processing-ms"] == "12"
-    assert raw.headers["x-trace-id"] == trace.id
+    assert raw.headers.get_list("x-trace-id") == [trace.id]
     path, asked, headers = there.asked[0]
     assert path == "/v1/chat/completions"
     assert asked["messages"] == QUESTION
