@@ -51,7 +51,11 @@ async def test_an_answer_in_one_piece_passes_byte_by_byte_and_is_kept(tmp_path: 
     body = json.dumps(WHOLE, indent=3).encode()
 
     async def answer(request: web.Request) -> web.Response:
-        headers = {"x-request-id": "req_theirs", "openai-processing-ms": "12", "X-Trace-Id": "theirs"}
+        headers = {
+            "x-request-id": "req_theirs",
+            "openai-processing-ms": "12",
+            "X-Trace-Id": "theirs",
+        }
         return web.Response(body=body, content_type="application/json", headers=headers)
 
     async with loopback(answer) as there:
