@@ -258,6 +258,34 @@ async def test_connections_of_callers_are_kept_up_to_a_number(
                 assert (await said(tools, "say", text=name)).text == name
 
 
+async def test_a_connection_that_is_being_opened_is_not_closed_for_another_callers(
+    opened: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mcp, "CALLERS", 1)
+    came, let = asyncio.Event(), asyncio.Event()
+    app = lowlevel(echo).streamable_http_app()
+
+    async def slow_for_ann(scope: Scope, receive: Receive, send: Send) -> None:
+        if dict(scope.get("headers", ())).get(b"authorization") == b"Bearer ann":
+            came.set()
+            await let.wait()
+        await app(scope, receive, send)
+
+    async def called_by(tools: dict[str, Tool], name: str) -> str:
+        with acting_for(Caller(user=name, token=SecretStr(name))):
+            return (await said(tools, "say", text=name)).text
+
+    async with (
+        served(slow_for_ann) as port,
+        opened(Mcp(url=f"http://127.0.0.1:{port}/mcp", as_caller=True)) as tools,
+    ):
+        ann = asyncio.create_task(called_by(tools, "ann"))
+        await came.wait()
+        assert await called_by(tools, "ben") == "ben"
+        let.set()
+        assert await ann == "ann"
+
+
 class Sure(BaseModel):
     sure: bool
 
@@ -331,7 +359,7 @@ async def test_the_list_follows_a_server_that_tells_of_changes_on_a_stream(
                 await asyncio.sleep(0.01)
             assert [tool.spec.name for tool in box] == ["new"]
             gone = await said({"old": held}, "old")
-            assert gone.text == "error: the server does not offer this tool any more"
+            assert gone.text == 'error: the server does not offer "old" any more'
 
 
 async def test_the_end_of_a_run_ends_its_calls_at_once_and_the_connection_stays(

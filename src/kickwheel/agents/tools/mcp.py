@@ -126,14 +126,16 @@ class _Box:
         reads = part.limits("none")
         self._more = [tool for what in wanted for tool in more_tools(what, name, self.link, reads)]
 
-    async def link(self) -> Link:
-        """The connection for the caller whom the agent works for.
+    @asynccontextmanager
+    async def link(self) -> AsyncGenerator[Link]:
+        """The connection for the caller whom the agent works for; it stays while the block runs.
 
         Raises:
             ToolError: nobody is known, where calls are made in somebody's name.
         """
         if not self._part.as_caller:
-            return self._link
+            yield self._link
+            return
         token = caller().token
         if token is None:
             raise ToolError("this tool works in the caller's name, and no caller is known here")
@@ -142,11 +144,17 @@ class _Box:
         if link is None:
             link = self._callers[key] = Link(self._server.acting_for(key), None)
         self._callers.move_to_end(key)
-        if len(self._callers) > CALLERS:
-            oldest = next((k for k, other in self._callers.items() if other.idle and k != key), "")
-            if oldest:
-                await self._callers.pop(oldest).close()
-        return link
+        link.users += 1
+        try:
+            while len(self._callers) > CALLERS and (unused := self._unused()) is not None:
+                await self._callers.pop(unused).close()
+            yield link
+        finally:
+            link.users -= 1
+
+    def _unused(self) -> str | None:
+        """The caller whose connection has been without work for the longest time."""
+        return next((key for key, link in self._callers.items() if not link.users), None)
 
     async def close(self) -> None:
         """Closes all connections."""
@@ -182,8 +190,9 @@ class _Box:
             known_as = self._by_name.get(spec.name)
             limits = self._part.limits(_effects(tool.annotations))
             if known_as is None:
-                known_as = _McpTool(self, tool.name)
-            known_as.spec, known_as.limits, known_as.gone = spec, limits, False
+                known_as = _McpTool(self)
+            known_as.theirs, known_as.spec, known_as.limits = tool.name, spec, limits
+            known_as.gone = False
             found[spec.name] = known_as
         for name, gone in self._by_name.items():
             gone.gone = name not in found
@@ -199,19 +208,20 @@ class _McpTool:
 
     spec: ToolSpec
     limits: Limits
+    theirs: str
+    """Its name there."""
 
-    def __init__(self, box: _Box, theirs: str) -> None:
+    def __init__(self, box: _Box) -> None:
         self.gone = False
         """Whether the server offers it no more."""
         self._box = box
-        self._theirs = theirs
 
     async def call(self, arguments: Mapping[str, Any]) -> str:
         """What the server says."""
         if self.gone:
-            raise ToolError("the server does not offer this tool any more", lasting=True)
-        link = await self._box.link()
-        answer = await link.call(self._theirs, dict(arguments))
+            raise ToolError(f'the server does not offer "{self.spec.name}" any more', lasting=True)
+        async with self._box.link() as link:
+            answer = await link.call(self.theirs, dict(arguments))
         if answer.is_error:
             raise failure(text_of(answer))
         if all(piece.type != "image" for piece in answer.content):

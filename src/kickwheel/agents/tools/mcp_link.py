@@ -65,6 +65,8 @@ class Link:
     """
 
     def __init__(self, server: Server, changed: Callable[[], Awaitable[None]] | None) -> None:
+        self.users = 0
+        """Calls that hold it; one that nobody holds may be closed."""
         self._server = server
         self._changed = changed
         self._open: _Open | None = None
@@ -194,11 +196,6 @@ class Link:
         finally:
             if opened is not None:
                 opened.end.come()
-
-    @property
-    def idle(self) -> bool:
-        """Whether no call is on its way."""
-        return self._open is None or not self._open.questions.busy
 
     def _changed_later(self) -> None:
         # However often a server says so, its list is read once at a time.

@@ -5,6 +5,7 @@ a stranger's text never becomes an agent's instructions by itself.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Literal
 
 from kickwheel.agents.tools.mcp_answer import block, contents
@@ -19,7 +20,7 @@ ABOUT_CHARS = 300
 """Characters of a description in a list at most."""
 
 What = Literal["resources", "prompts"]
-_Linked = Callable[[], Awaitable[Link]]
+_Linked = Callable[[], AbstractAsyncContextManager[Link]]
 
 
 def more_tools(what: What, name: str, linked: _Linked, limits: Limits) -> list[Tool]:
@@ -27,7 +28,7 @@ def more_tools(what: What, name: str, linked: _Linked, limits: Limits) -> list[T
 
     Args:
         name: of the box; their names begin with it.
-        linked: the connection for the caller.
+        linked: the connection for the caller, kept while the block runs.
     """
     if what == "resources":
         return [
@@ -58,8 +59,8 @@ class _More:
 
     async def call(self, arguments: Mapping[str, Any]) -> str:
         """What the server says."""
-        link = await self._linked()
-        return await link.ask(lambda client: self._read(client, arguments))
+        async with self._linked() as link:
+            return await link.ask(lambda client: self._read(client, arguments))
 
 
 async def _resources(client: "Client", asked: Mapping[str, Any]) -> str:

@@ -34,11 +34,6 @@ class Questions:
     def __init__(self) -> None:
         self._on_the_way: list[_Call] = []
 
-    @property
-    def busy(self) -> bool:
-        """Whether a call is on its way."""
-        return bool(self._on_the_way)
-
     @contextmanager
     def of_call(self) -> Iterator[None]:
         """Around one call; its questions end with it."""
