@@ -38,6 +38,11 @@ class Waiting(KickwheelError):
 class Steps(Protocol):
     """The steps of a run."""
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether the run that ends here goes on: later, or in another process. What it began
+        elsewhere must then be left at work."""
+
     def step(
         self,
         name: str,
@@ -70,6 +75,9 @@ class Steps(Protocol):
 
 class Unkept:
     """Steps that nobody keeps: work outside a durable run."""
+
+    goes_on = False
+    """What ends here ends for good."""
 
     def step(
         self,

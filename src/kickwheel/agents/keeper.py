@@ -81,6 +81,8 @@ class Keeper:
     ) -> None:
         self._closing = True
         asyncio.get_running_loop().remove_reader(self._presence.calls)
+        for live in self._lives.values():
+            live.goes_on = True
         tasks = [live.task for live in self._lives.values() if live.task is not None]
         if self._beating is not None:
             tasks.append(self._beating)
@@ -194,7 +196,7 @@ class Keeper:
         """Ends the run wherever it goes on; `False` where it had ended."""
         live = self._lives.get(run)
         if live is not None:
-            live.stop(RunLost(run))
+            live.stop(RunLost(run), goes_on=False)
         return await asyncio.to_thread(self._runs.cancel, run)
 
     async def _found(self, new: KeptRun, work: Callable[[], Awaitable[Any]]) -> LiveRun | KeptRun:
@@ -377,8 +379,10 @@ class Keeper:
             await self._runs.writer.written("")
             owned = await asyncio.to_thread(self._runs.beat, self.worker)
             for live in lives:
-                if live.run.id not in owned and not live.ending:
-                    live.stop(RunLost(live.run.id))
+                if live.run.id not in owned and not live.ending and live.stopped is None:
+                    now = await self.find(live.run.id)
+                    cancelled = now is not None and now.state == "cancelled"
+                    live.stop(RunLost(live.run.id), goes_on=not cancelled)
         self._beaten = time.monotonic()
 
     async def _take_up(self) -> None:

@@ -60,6 +60,8 @@ class LiveRun:
         """Why it cannot go on, whatever its work makes of it."""
         self.suspended = False
         """Whether it ends for now, because only persons are waited for."""
+        self.goes_on = False
+        """Whether it goes on after its end here, or may: later, or in another process."""
         self._found = found
         self._answers = answers
         self._writer = writer
@@ -74,10 +76,15 @@ class LiveRun:
         """What persons are asked right now."""
         return [question for question, _ in self._parked.values()]
 
-    def stop(self, error: KickwheelError) -> None:
-        """Ends the run with `error`, even where its work would catch it."""
+    def stop(self, error: KickwheelError, *, goes_on: bool = True) -> None:
+        """Ends the run with `error`, even where its work would catch it.
+
+        Args:
+            goes_on: whether another process has it, or may have it.
+        """
         if self.stopped is None:
             self.stopped = error
+            self.goes_on = goes_on
         if self.task is not None:
             self.task.cancel()
 
@@ -330,7 +337,7 @@ class LiveRun:
         self._timer = None
         unanswered = all(not future.done() for _, future in self._parked.values())
         if self._busy == 0 and self._parked and unanswered and not self.ending:
-            self.suspended = True
+            self.suspended = self.goes_on = True
             if self.task is not None:
                 self.task.cancel()
 
@@ -364,6 +371,11 @@ class Scope:
         """The result of `do`, kept."""
         path = self._place(at)
         return self._live.step(self, path, name, arguments, do, kind, effects, said)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the run goes on after its end here."""
+        return self._live.goes_on
 
     def person(self, question: str, choices: tuple[str, ...] = ()) -> Coroutine[Any, Any, str]:
         """What a person answers."""

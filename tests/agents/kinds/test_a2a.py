@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,19 @@ from a2a.server.routes import (
 )
 from a2a.server.tasks import InMemoryTaskStore, TaskUpdater
 from a2a.types import AgentCapabilities, AgentCard, AgentInterface, AgentSkill, Message, Part, Role
+from a2a.utils.errors import UnsupportedOperationError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse
 from starlette.routing import Route
+from tests.serve.a2a.served import eventually
 
 from kickwheel.agents.caller import Caller, acting_for
 from kickwheel.agents.events import Asked, Event, Finished, Text
 from kickwheel.app import App, open_app
-from kickwheel.core.errors import ConfigError, ModelError
+from kickwheel.core.errors import ConfigError, ModelError, RunLost
 from kickwheel.records import Message as Said
+from kickwheel.records import Span, genai
 
 JSONRPC = ("JSONRPC", "1.0")
 REST = ("HTTP+JSON", "1.0")
@@ -42,6 +45,8 @@ class Executor(AgentExecutor):
     def __init__(self) -> None:
         self.heard: list[str] = []
         self.go = asyncio.Event()
+        self.cancelled: list[str] = []
+        self.stubborn = False
 
     async def execute(self, context: RequestContext, queue: EventQueue) -> None:
         text = context.get_user_input()
@@ -72,7 +77,12 @@ class Executor(AgentExecutor):
             await work.complete()
 
     async def cancel(self, context: RequestContext, queue: EventQueue) -> None:
-        raise NotImplementedError
+        if self.stubborn:
+            raise UnsupportedOperationError("nothing is cancelled here")
+        assert context.task_id is not None
+        assert context.context_id is not None
+        self.cancelled.append(context.task_id)
+        await TaskUpdater(queue, context.task_id, context.context_id).cancel()
 
 
 class Elsewhere:
@@ -294,3 +304,99 @@ def test_what_is_wrong_with_the_options_is_told(tmp_path: Path) -> None:
         (tmp_path / "app.yml").write_text(f"agents: {{far: {{kind: a2a, url: '{url}'}}}}\n")
         with pytest.raises(ConfigError, match=why):
             check_app(tmp_path)
+
+
+async def begun(opened: App, run: str = "") -> asyncio.Task[list[Event]]:
+    """A run whose task elsewhere is at work, in a trace."""
+    said = asyncio.Event()
+    agent: Any = opened.model("far")
+
+    async def ask() -> list[Event]:
+        found = []
+        with acting_for(Caller(run=run)), opened.recorder.trace("far", "far"):
+            async with aclosing(agent.run([Said(role="user", content="slow")])) as stream:
+                async for event in stream:
+                    found.append(event)
+                    said.set()
+        return found
+
+    asking = asyncio.create_task(ask())
+    await asyncio.wait_for(said.wait(), 20)
+    return asking
+
+
+def cancelling(opened: App) -> list[Span]:
+    opened.recorder.flush()
+    spans = [span for trace in opened.traces.all() for span in trace.spans]
+    return [span for span in spans if span.name == "a2a cancel far"]
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+@pytest.mark.parametrize("binding", [JSONRPC, REST, OLD])
+async def test_a_client_that_goes_away_cancels_the_task_elsewhere(
+    tmp_path: Path, binding: tuple[str, str], streaming: bool
+) -> None:
+    async with (
+        elsewhere(binding, streaming=streaming) as there,
+        app(tmp_path, there.url) as opened,
+    ):
+        if streaming:
+            asking = await begun(opened)
+        else:
+            asking = asyncio.create_task(events(opened, "slow"))
+            # The card, the message, and a look at its task.
+            await eventually(lambda: len(there.keys) > 2)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        assert len(there.executor.cancelled) == 1
+        if streaming:
+            (span,) = cancelling(opened)
+            assert span.error is None
+            assert span.attributes[genai.REMOTE_TASK] == there.executor.cancelled[0]
+
+
+async def test_a_run_that_is_cancelled_or_out_of_time_cancels_the_task_elsewhere(
+    tmp_path: Path,
+) -> None:
+    async with elsewhere() as there:
+        async with app(tmp_path, there.url) as opened:
+            asking = await begun(opened, run="r1")
+            assert await opened.keeper.cancel("r1")
+            with pytest.raises(RunLost):
+                await asking
+            assert len(there.executor.cancelled) == 1
+        async with app(tmp_path, there.url, ", timeout_s: 1") as opened:
+            asking = await begun(opened)
+            assert ended(await asking).why == "time"
+        assert len(there.executor.cancelled) == 2
+
+
+async def test_a_task_that_cannot_be_cancelled_is_named_in_the_trace(tmp_path: Path) -> None:
+    async with elsewhere() as there, app(tmp_path, there.url) as opened:
+        there.executor.stubborn = True
+        asking = await begun(opened)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        (span,) = cancelling(opened)
+        task = span.attributes[genai.REMOTE_TASK]
+        assert task
+        assert span.error is not None
+        assert span.error.startswith(f"far may go on with task {task}: ")
+
+
+async def test_a_run_that_goes_on_later_leaves_the_task_elsewhere_at_work(tmp_path: Path) -> None:
+    async with elsewhere() as there:
+        async with app(tmp_path, there.url) as opened:
+            asking = await begun(opened, run="r1")
+            waiting = await events(opened, "ask", run="r2")
+            assert ended(waiting).why == "waiting"
+        # The program ended; the next one goes on with both.
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        assert there.executor.cancelled == []
+        async with app(tmp_path, there.url) as opened:
+            there.executor.go.set()
+            assert ended(await events(opened, "slow", run="r1")).answer.content == "echo slow"
+        assert there.executor.heard == ["slow", "ask"]

@@ -4,8 +4,9 @@ import asyncio
 import shutil
 from pathlib import Path
 
+import httpx
 import pytest
-from a2a.types import ListTasksRequest, TaskState
+from a2a.types import CancelTaskRequest, ListTasksRequest, SendMessageRequest, Task, TaskState
 
 from tests.serve.a2a.conftest import APP
 from tests.serve.a2a.served import KEY, Server, eventually, message, send, serving
@@ -66,3 +67,51 @@ async def test_who_was_killed_while_waiting_asks_the_task_and_sends_nothing_agai
             listed = await client.list_tasks(ListTasksRequest())
             assert listed.total_size == 1
     assert (far / "acts").read_text() == "first\nsecond\n"
+
+
+async def only_task(server: Server, agent: str) -> Task:
+    async with server.client(agent) as client:
+        (task,) = (await client.list_tasks(ListTasksRequest())).tasks
+        return task
+
+
+async def cancelled(server: Server, agent: str) -> None:
+    """Returns once the only task there is cancelled."""
+    for _ in range(200):
+        if (await only_task(server, agent)).status.state == TaskState.TASK_STATE_CANCELED:
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("it was never cancelled")
+
+
+async def test_who_cancels_a_task_here_cancels_the_one_elsewhere(tmp_path: Path, far: Path) -> None:
+    with serving(far) as there, serving(near(tmp_path, there, "slow")) as here:
+        async with here.client() as client:
+            async for event in client.send_message(SendMessageRequest(message=message("begin"))):
+                if event.HasField("artifact_update"):
+                    break
+            task = (await only_task(here, "near")).id
+            done = await client.cancel_task(CancelTaskRequest(id=task))
+            assert done.status.state == TaskState.TASK_STATE_CANCELED
+        await cancelled(there, "slow")
+    assert (far / "acts").read_text() == "first\n"
+
+
+async def test_who_goes_away_from_here_cancels_the_task_elsewhere(
+    tmp_path: Path, far: Path
+) -> None:
+    with serving(far) as there, serving(near(tmp_path, there, "slow")) as here:
+        body = {
+            "model": "near",
+            "stream": True,
+            "messages": [{"role": "user", "content": "begin"}],
+        }
+        async with (
+            httpx.AsyncClient(headers=here.headers(), timeout=30) as session,
+            session.stream("POST", f"{here.url}/v1/chat/completions", json=body) as answer,
+        ):
+            async for line in answer.aiter_lines():
+                if "begun" in line:
+                    break
+        await cancelled(there, "slow")
+    assert (far / "acts").read_text() == "first\n"

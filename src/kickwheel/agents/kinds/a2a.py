@@ -5,7 +5,7 @@
                  a person is asked ◀──┘  └── their answer is sent
 
 What was sent is not sent again: a run that goes on after its program was killed asks the task that
-it has the id of.
+it has the id of. A run that is cancelled, or whose time is over, cancels the task.
 """
 
 import asyncio
@@ -29,11 +29,14 @@ from kickwheel.core.config import key_from
 from kickwheel.core.errors import MissingExtra, ModelError, ToolError, UsageError
 from kickwheel.core.identity import fresh
 from kickwheel.core.plugins import Context
-from kickwheel.records import Message
+from kickwheel.records import Message, genai
+from kickwheel.trace.record import span
 
 if TYPE_CHECKING:
     from kickwheel.agents.kinds.a2a_link import Followed, Link
 
+CANCEL_S = 1.0
+"""Seconds that the end of a cancelled run waits until the task elsewhere is cancelled, too."""
 GREET_S = 5.0
 """Seconds that the start of the app waits for a card; after that the first question reads it."""
 
@@ -134,23 +137,38 @@ class Remote(Worker):
                 again=False,
             )
         async with self._link.followed(run.say) as followed:
-            text = _asked(run.asked.messages)
-            reply = await self._send(followed, run, text, Reply())
-            while not reply.ended:
-                if reply.asks:
-                    answer = await person(reply.text)
-                    reply = await self._send(followed, run, answer, reply)
-                else:
-                    reply = await steps().step(
-                        f"a2a wait {self.name}",
-                        reply.task,
-                        partial(followed.end, reply, self._part.poll_s),
-                        Reply,
-                    )
+            try:
+                reply = await self._end(followed, run)
+            except asyncio.CancelledError:
+                if followed.at_work and not steps().goes_on:
+                    await self._cancel(followed)
+                raise
             if not reply.answered:
                 raise ModelError(f"{self.name} {reply.why}", status=502, again=False)
             followed.say_rest(reply.text)
         return run.ended("answered", Message(role="assistant", content=reply.text))
+
+    async def _end(self, followed: "Followed", run: Run) -> Reply:
+        reply = await self._send(followed, run, _asked(run.asked.messages), Reply())
+        while not reply.ended:
+            followed.goes_on_with(reply)
+            if reply.asks:
+                answer = await person(reply.text)
+                reply = await self._send(followed, run, answer, reply)
+            else:
+                reply = await steps().step(
+                    f"a2a wait {self.name}",
+                    reply.task,
+                    partial(followed.end, reply, self._part.poll_s),
+                    Reply,
+                )
+        return reply
+
+    async def _cancel(self, followed: "Followed") -> None:
+        """Cancels what is at work there for nobody; what cannot be is named in the trace."""
+        with span("step", f"a2a cancel {self.name}") as cancelling:
+            cancelling.attributes[genai.REMOTE_TASK] = followed.task
+            cancelling.error = await followed.cancel(CANCEL_S)
 
     async def _send(self, followed: "Followed", run: Run, text: str, to: Reply) -> Reply:
         """What the agent says to it at first: that it is at work, most often."""

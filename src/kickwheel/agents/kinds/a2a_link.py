@@ -21,6 +21,7 @@ from a2a.types import (
     AgentCard,
     AgentInterface,
     Artifact,
+    CancelTaskRequest,
     GetTaskRequest,
     Part,
     Role,
@@ -185,6 +186,19 @@ class Followed:
         self._stream: AsyncIterator[StreamResponse] | None = None
         self._task = Task()
         """The task as far as it is known."""
+        self.at_work = False
+        """Whether something was sent there that has not ended."""
+
+    @property
+    def task(self) -> str:
+        """Id of the task there; empty where it is not known yet, or there is none."""
+        return self._task.id
+
+    def goes_on_with(self, reply: Reply) -> None:
+        """The task is known from the journal, and at work or waiting."""
+        self.at_work = True
+        if self._task.id != reply.task:
+            self._task = Task(id=reply.task, context_id=reply.context)
 
     async def send(self, text: str, message: str, to: Reply) -> Reply:
         """What comes of a message as soon as it has a task.
@@ -210,10 +224,13 @@ class Followed:
         )
         self._task = Task(id=to.task, context_id=to.context)
         try:
-            self._stream = (await self._link.client()).send_message(request)
+            client = await self._link.client()
+            self.at_work = True
+            self._stream = client.send_message(request)
             async for event in self._stream:
                 self._take(event)
                 if event.HasField("message"):
+                    self.at_work = False
                     return Reply(state="completed", text=_text(event.message.parts))
                 if self._task.id:
                     reply = self._reply()
@@ -255,6 +272,30 @@ class Followed:
             await asyncio.sleep(pause_s)
             pause_s = min(poll_s, 2 * pause_s)
 
+    async def cancel(self, limit_s: float) -> str | None:
+        """Cancels the task, and says why it may go on all the same; `None` where it ended.
+
+        Args:
+            limit_s: seconds that its answer may take.
+        """
+        name = self._link.name
+        if not self.task:
+            return f"{name} may be at work: it had not named its task yet"
+        why = f"no answer within {limit_s:g} s"
+        try:
+            async with asyncio.timeout(limit_s):
+                client = await self._link.client()
+                task = await client.cancel_task(CancelTaskRequest(id=self.task))
+            state = _STATES.get(task.status.state, "working")
+            if state not in ("working", "input-required", "auth-required"):
+                return None
+            why = f"it is {state}"
+        except TimeoutError:
+            pass
+        except (A2AError, ModelError, ValueError, ParseError) as error:
+            why = redact.text(str(error) or type(error).__name__)[:1000]
+        return f"{name} may go on with task {self.task}: {why}"
+
     def say_rest(self, text: str) -> None:
         """Says what of the answer was not said yet."""
         said = "".join(self._said)
@@ -288,6 +329,7 @@ class Followed:
             task.status.CopyFrom(event.status_update.status)
         elif event.HasField("artifact_update"):
             self._hear(event.artifact_update)
+        self.at_work = not self._reply().ended
         if self._chars > ANSWER_CHARS:
             raise ModelError(f"{self._link.name} answers more than {ANSWER_CHARS} characters")
 
