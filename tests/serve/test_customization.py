@@ -1,11 +1,14 @@
-"""/v1/customization/jobs in the three shapes of a job."""
+"""/v1/customization/jobs: by NeMo's own client, and by hand in the shapes that it does not send."""
 
 import json
+import re
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import Any
 
+import nemo_microservices as nemo
 import pytest
 
 from kickwheel.core.store import open_store
@@ -16,7 +19,8 @@ from tests.serve.test_jobs import GOOD, Start, start
 __all__ = ["start"]
 
 JOBS = "/v1/customization/jobs"
-OF_2025 = {
+PAGE = Path(__file__).parents[2] / "docs" / "nim.md"
+OF_2025: dict[str, Any] = {
     "config": "base@v1.0.0+cpu",
     "dataset": {"name": "chats", "namespace": "default"},
     "output_model": "default/mine@v1",
@@ -43,7 +47,7 @@ OF_2026 = {
     },
     "name": "mine",
 }
-HELIX = {
+HELIX: dict[str, Any] = {
     "spec": {
         "model": "base",
         "dataset": "default/chats.jsonl",
@@ -88,7 +92,13 @@ def spec(served: Served, job: str) -> JobSpec:
         return Jobs(store).get(job).spec
 
 
-@pytest.mark.parametrize("asked", [OF_2025, OF_2026, HELIX])
+SHORT = {**OF_2025, "hyperparameters": {**OF_2025["hyperparameters"], "training_type": "lora"}}
+SHORTER = {
+    "spec": {**HELIX["spec"], "training": {"type": "lora", "lora": {"rank": 32, "alpha": 16}}}
+}
+
+
+@pytest.mark.parametrize("asked", [OF_2025, OF_2026, HELIX, SHORT, SHORTER])
 def test_each_shape_makes_the_same_job(start: Start, asked: Any) -> None:
     served = start()
     file = upload(served)
@@ -112,20 +122,75 @@ def test_each_shape_makes_the_same_job(start: Start, asked: Any) -> None:
     assert said.choices[0].message.content == "hi"
 
 
+def nvidias(served: Served) -> nemo.NeMoMicroservices:
+    return nemo.NeMoMicroservices(base_url=served.url, inference_base_url=served.url, max_retries=0)
+
+
+def test_nvidias_client_makes_a_job_and_reads_how_it_went(start: Start) -> None:
+    served = start()
+    upload(served)
+    jobs = nvidias(served).customization.jobs
+    made = jobs.create(**OF_2025)
+    assert (made.config, made.hyperparameters.finetuning_type) == ("base", "lora")
+    assert made.id is not None
+    wait(served, made.id)
+    job, far = jobs.retrieve(made.id), jobs.status(made.id)
+    assert (job.status, job.status_details) == ("completed", far)
+    assert (far.status, far.percentage_done, far.steps_completed) == ("completed", 100.0, 1)
+    assert far.updated_at >= far.created_at
+    assert far.metrics is not None
+    assert far.metrics.metrics is not None
+    assert [one.value for one in far.metrics.metrics.train_loss or ()] == [0.5]
+    said = [log.message or "" for log in far.status_logs or ()]
+    assert said[0].startswith("Created fine-tuning job")
+    assert "12 lines, 3 epochs, seed 0" in said
+    assert "Step 1/2" not in said
+    with pytest.raises(nemo.NotFoundError, match="nobody"):
+        jobs.retrieve("nobody")
+
+
+def test_a_job_that_failed_says_why_to_nvidias_client(start: Start) -> None:
+    served = start("too_long")
+    upload(served)
+    jobs = nvidias(served).customization.jobs
+    made = jobs.create(**OF_2025)
+    wait(served, made.id or "")
+    far = jobs.status(made.id or "")
+    *_, last = far.status_logs or ()
+    assert (far.status, last.message) == ("failed", "failed")
+    assert "the answer has 9000 tokens" in (last.detail or "")
+
+
+def test_what_the_page_shows_tells_of_jobs_at_work(
+    start: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
+    served = start("patient")
+    made = nvidias(served).customization.jobs.create(**{**OF_2025, "dataset": upload(served)})
+    for _ in range(600):
+        if call(served, f"{JOBS}/{made.id}")[1]["status"] == "running":
+            break
+        time.sleep(0.05)
+    _, shown = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    exec(shown.replace("http://127.0.0.1:8000", served.url), {})
+    assert capsys.readouterr().out.startswith(f"{made.output_model} ")
+
+
 def test_jobs_of_both_doors_are_listed_and_cancelled(start: Start) -> None:
     served = start("patient")
     file = upload(served)
-    asked = {**OF_2025, "dataset": file}
-    first = call(served, JOBS, asked)[1]["id"]
+    jobs = nvidias(served).customization.jobs
+    first = jobs.create(**{**OF_2025, "dataset": file}).id or ""
     second = served.client().fine_tuning.jobs.create(model="base", training_file=file).id
-    _, listed = call(served, f"{JOBS}?page_size=1")
-    assert [job["id"] for job in listed["data"]] == [second]
-    assert listed["pagination"]["total_results"] == 2
-    status, ended = call(served, f"{JOBS}/{second}/cancel", {})
-    assert (status, ended["status"]) == (200, "cancelled")
-    assert call(served, f"{JOBS}/{second}/cancel", {})[0] == 409
-    assert call(served, f"{JOBS}/{first}/cancel", {})[1]["status"] == "cancelled"
-    assert call(served, f"{JOBS}/nobody")[0] == 404
+    assert [job.id for job in jobs.list(page_size=1)] == [second, first]
+    assert [job.id for job in jobs.list(sort="created_at")] == [first, second]
+    assert jobs.cancel(second).status == "cancelled"
+    with pytest.raises(nemo.ConflictError, match="cancelled already"):
+        jobs.cancel(second)
+    assert [job.id for job in jobs.list(filter={"status": "cancelled"})] == [second]
+    assert list(jobs.list(filter={"base_model": "other"})) == []
+    assert jobs.cancel(first).status == "cancelled"
+    with pytest.raises(nemo.BadRequestError, match=r"filter\[epochs\]"):
+        jobs.list(filter={"epochs": 3})
     assert call(served, f"{JOBS}?page=0")[0] == 400
 
 
@@ -157,7 +222,8 @@ def test_what_the_tuning_does_not_do_is_refused_by_name(
 def test_tuning_of_all_weights_is_refused(start: Start) -> None:
     served = start()
     upload(served)
-    whole = {"spec": {"model": "base", "dataset": "chats", "training": {"type": "sft"}}}
-    status, told = call(served, JOBS, whole)
-    assert (status, "all weights" in told["error"]["message"]) == (400, True)
+    for training in ({"type": "sft"}, {"training_type": "sft"}, {}):
+        whole = {"spec": {"model": "base", "dataset": "chats", "training": training}}
+        status, told = call(served, JOBS, whole)
+        assert (status, "all weights" in told["error"]["message"]) == (400, True)
     assert call(served, JOBS, [])[0] == 400

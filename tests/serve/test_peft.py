@@ -122,7 +122,7 @@ def test_an_adapter_answers_beside_its_base_under_the_name_of_its_folder(
         assert found["mine"] is not None
         assert say(server, "mine") != say(server, "plain")
     page = (Path(__file__).parents[2] / "docs" / "nim.md").read_text("utf-8")
-    (shown,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    shown, *_ = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     with served(source, monkeypatch) as server:
         monkeypatch.setenv("OPENAI_API_KEY", KEY)
         exec(shown.replace("http://127.0.0.1:8000", server.url), {})

@@ -10,12 +10,14 @@ from pathlib import Path
 import openai
 import pytest
 
+from tests.models import tiny
 from tests.serve.conftest import Agent, Caller, Echo, Rooms, running
 
 APP = """
 models:
   echo: {{kind: openai, model: echo, base_url: "{url}/v1", api_key: none}}
   words: {{kind: embedding}}
+  small: {{kind: local, base: ./tiny.gguf}}
 agents:
   helper: {{kind: tool_loop, model: echo}}
   boss: {{kind: human, choices: [approve, reject]}}
@@ -40,6 +42,7 @@ def whole() -> Iterator[Whole]:
     rooms = Rooms(live={"echo": echo, "caller": Caller(), "agent": Agent(echo)})
     program = Path(sys.executable).with_name("kickwheel")
     with tempfile.TemporaryDirectory() as place, running(Path(place) / "far", rooms) as far:
+        tiny.write_base(Path(place) / "tiny.gguf")
         (Path(place) / "app.yml").write_text(APP.format(url=far.url))
         command = [str(program), "serve", place, "--port", "0"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

@@ -18,6 +18,7 @@ load_all_checks()
 # A body that its schema allows may still ask for what is not there, or not together.
 EXCLUDED = CHECKS.get_by_names(["positive_data_acceptance"])
 ENDLESS = [("GET", "/mcp")]
+"""Streams that have no end; the real client of each reads it in its own tests."""
 NAMES = ["echo", "helper", "words", "nobody"]
 
 
@@ -34,12 +35,13 @@ def known(whole: Whole) -> list[str]:
         model="echo", messages=[{"role": "user", "content": "hi"}]
     )
     file = client.files.create(file=("a.jsonl", lines(an_example(1))), purpose="fine-tune")
+    job = client.fine_tuning.jobs.create(model=tunable(whole), training_file=file.id)
     response = client.responses.create(model="helper", input="hi")
     with pytest.raises(openai.InternalServerError):
         client.responses.create(model="boss", input="May I?")
     runs = client.get("/runs", cast_to=object)
     assert isinstance(runs, dict)
-    return [answer.id, file.id, response.id, runs["data"][0]["id"], "nothing"]
+    return [answer.id, file.id, job.id, response.id, runs["data"][0]["id"], "nothing"]
 
 
 def test_every_route_is_described(schema: Any) -> None:
@@ -48,7 +50,24 @@ def test_every_route_is_described(schema: Any) -> None:
         for path, methods in schema.raw_schema["paths"].items()
         for method in methods
     }
-    assert there - set(OPERATIONS) == set()
+    assert there == set(OPERATIONS)
+
+
+def tunable(whole: Whole) -> str:
+    (base,) = [card.id for card in whole.client.models.list() if card.id.endswith("tiny.gguf")]
+    return base
+
+
+def test_what_is_said_of_a_new_job_is_as_described(schema: Any, whole: Whole) -> None:
+    base = tunable(whole)
+    file = whole.client.files.create(file=("b.jsonl", lines(an_example(1))), purpose="fine-tune")
+    for path, body in (
+        ("/v1/fine_tuning/jobs", {"model": base, "training_file": file.id}),
+        ("/v1/customization/jobs", {"config": base, "dataset": "b"}),
+    ):
+        made = schema[path]["POST"].Case(body=body, media_type="application/json")
+        answer = made.call_and_validate(excluded_checks=EXCLUDED)
+        assert answer.status_code in (200, 201)
 
 
 def asks_something(operation: Any) -> bool:
@@ -61,8 +80,8 @@ def asks_something(operation: Any) -> bool:
 def test_what_comes_back_is_as_described(
     schema: Any, known: list[str], method: str, path: str, mode: GenerationMode
 ) -> None:
-    if path not in schema.raw_schema["paths"] or (method, path) in ENDLESS:
-        return  # A door of a package that is not installed; a stream that has no end.
+    if (method, path) in ENDLESS:
+        return
     operation = schema[path][method]
     good = mode is GenerationMode.POSITIVE
     if not good and not asks_something(operation):

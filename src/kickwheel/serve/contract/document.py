@@ -88,7 +88,7 @@ def _described(operation: Operation, path: str, parts: dict[str, Schema]) -> dic
     described: dict[str, Any] = {
         "summary": operation.does,
         "responses": {
-            "200": {"description": "Done.", "content": contents},
+            str(operation.gives_with): {"description": "Done.", "content": contents},
             "4XX": {"description": "Refused; the text says why.", **refused},
             "5XX": {"description": "Failed; the text says why.", **refused},
         },

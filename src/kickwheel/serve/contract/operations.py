@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from kickwheel.serve.completions import CompletionBody
 from kickwheel.serve.contract import shapes
 from kickwheel.serve.contract.shapes import Schema
-from kickwheel.serve.customization import CustomizationBody
+from kickwheel.serve.customization import ORDERS, CustomizationBody
 from kickwheel.serve.embeddings import EmbeddingBody
 from kickwheel.serve.files import PURPOSES
 from kickwheel.serve.jobs import JobBody
@@ -28,6 +28,8 @@ class Operation:
     gives: Schema = field(default_factory=dict)
     """Its answer."""
     gives_as: str = "application/json"
+    gives_with: int = 200
+    """The status of its answer."""
     refuses: Schema = field(default_factory=lambda: {"$ref": "#/components/schemas/Error"})
     """What it says instead; by default an error as OpenAI's clients read it."""
     streams: bool = False
@@ -67,21 +69,30 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         does="Counts for Prometheus", gives={"type": "string"}, gives_as="text/plain"
     ),
     ("POST", "/v1/customization/jobs"): Operation(
-        does="Tune a model, as NeMo asks for it", takes=CustomizationBody, gives={"type": "object"}
+        does="Tune a model, as NeMo asks for it",
+        takes=CustomizationBody,
+        gives=shapes.CUSTOMIZATION,
+        gives_with=201,
     ),
     ("GET", "/v1/customization/jobs"): Operation(
         does="All tuning jobs, as NeMo lists them",
-        gives={"type": "object"},
-        query={"page": _most(1000), "page_size": _most(1000)},
+        gives=shapes.CUSTOMIZATIONS,
+        query={
+            "page": _most(1000),
+            "page_size": _most(1000),
+            "sort": shapes.one_of(*ORDERS),
+            "filter[status]": shapes.TEXT,
+            "filter[base_model]": shapes.TEXT,
+        },
     ),
     ("GET", "/v1/customization/jobs/{identity}"): Operation(
-        does="One tuning job", gives={"type": "object"}
+        does="One tuning job", gives=shapes.CUSTOMIZATION
     ),
     ("GET", "/v1/customization/jobs/{identity}/status"): Operation(
-        does="How far a tuning job is", gives={"type": "object"}
+        does="How far a tuning job is", gives=shapes.CUSTOMIZATION_STATUS
     ),
     ("POST", "/v1/customization/jobs/{identity}/cancel"): Operation(
-        does="End a tuning job", gives={"type": "object"}
+        does="End a tuning job", gives=shapes.CUSTOMIZATION
     ),
     ("GET", "/openapi.json"): Operation(does="This document", gives={"type": "object"}),
     ("GET", "/v1/models"): Operation(does="All that answers", gives=shapes.MODELS),

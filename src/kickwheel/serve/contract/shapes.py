@@ -181,3 +181,29 @@ RUN = thing(
 )
 RUNS = thing(object=one_of("list"), data=many(RUN))
 FEEDBACK = thing(object=one_of("trace.feedback"), trace=TEXT, verdict=one_of("good", "bad"))
+CUSTOMIZATION_STATUS = thing(
+    created_at=TEXT,
+    updated_at=TEXT,
+    status=TEXT,
+    steps_completed=COUNT,
+    percentage_done={"type": "number", "minimum": 0, "maximum": 100},
+    metrics=thing(keys=many(TEXT), metrics={"type": "object"}),
+    status_logs=many(thing(updated_at=TEXT, message=TEXT)),
+)
+CUSTOMIZATION = thing(
+    id=TEXT,
+    created_at=TEXT,
+    updated_at=TEXT,
+    config=TEXT,
+    dataset=thing(name=TEXT, namespace=TEXT),
+    output_model=TEXT,
+    hyperparameters={"type": "object"},
+    spec={"type": "object"},
+    status=TEXT,
+    status_details=CUSTOMIZATION_STATUS,
+)
+CUSTOMIZATIONS = thing(
+    object=one_of("list"),
+    data=many(CUSTOMIZATION),
+    pagination=thing(page=COUNT, page_size=COUNT, total_pages=COUNT, total_results=COUNT),
+)
