@@ -143,6 +143,9 @@ async def test_a_prompt_longer_than_the_context_is_told_with_both_lengths(runnin
     with pytest.raises(ModelError, match=r"the prompt has 6\d\d tokens.*holds 512") as caught:
         await complete(model, asked("x" * 600))
     assert caught.value.status == 400
+    assert "tools" not in str(caught.value)
+    with pytest.raises(ModelError, match=r"The tools are described in it, since no adapter"):
+        await complete(model, asked("x" * 600, tools=(FIND,)))
 
 
 async def test_an_answer_that_takes_too_long_ends_with_504(running: Engine) -> None:

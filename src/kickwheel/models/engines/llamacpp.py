@@ -328,11 +328,16 @@ class _Asking:
             said = body.decode(errors="replace")[:200]
         error = said.get("error") if isinstance(said, dict) else None
         if isinstance(error, dict) and error.get("type") == "exceed_context_size_error":
-            return ModelError(
+            told = (
                 f"{self.model.name}: the prompt has {error.get('n_prompt_tokens')} tokens, but a "
-                f"conversation holds {error.get('n_ctx')}. Shorten it, or set a larger `context`.",
-                status=400,
+                f"conversation holds {error.get('n_ctx')}. Shorten it, or set a larger `context`."
             )
+            if self.request.tools and self.model.adapter is None:
+                told += (
+                    " The tools are described in it, since no adapter is at "
+                    "work: one that was tuned may know them by heart (`kickwheel turn`)."
+                )
+            return ModelError(told, status=400)
         text = f"{self.model.name}: {_message(said)}"
         return ModelError(text, status=status if status in (400, 404, 429) else 502)
 
