@@ -111,6 +111,24 @@ def test_the_path_or_a_header_says_whose_traffic_it_is(served: Served) -> None:
     assert {line.workload for line in served.traces.list()} == {"desk", "triage"}
 
 
+def test_spans_a_year_old_out_of_order_and_twice_are_one_trace(served: Served) -> None:
+    year_ns = 365 * 86_400 * 10**9
+    now = 1_790_000_000_000_000_000
+    old = {"startTimeUnixNano": str(now - year_ns), "endTimeUnixNano": str(now - year_ns + 5)}
+    root, child, late = "1" * 16, "2" * 16, "3" * 16
+    for span in (
+        a_span(late, child),
+        a_span(child, root, **old),
+        a_span(root, **old),
+        a_span(child, root, **old),
+    ):
+        status, answer, _ = post(served, json.dumps(a_request(span)).encode())
+        assert (status, answer) == (200, b"{}")
+    (line,) = served.traces.list()
+    assert (line.spans, line.start_ns, line.duration_ns) == (3, now - year_ns, year_ns + 900)
+    assert [s.id for s in served.traces.get(TRACE).spans] == [root, child, late]
+
+
 def test_spans_of_a_tenants_key_are_that_tenants_and_join_no_trace_of_others(
     tmp_path: Path, rooms: Rooms
 ) -> None:

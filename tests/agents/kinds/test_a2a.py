@@ -255,6 +255,17 @@ async def test_a_card_that_leads_elsewhere_is_not_followed(tmp_path: Path) -> No
             assert ended(await events(opened, "hello")).answer.content == "echo hello"
 
 
+@pytest.mark.parametrize("offered", [("JSONRPC", "2.0"), ("GRPC", "1.0")])
+async def test_a_card_of_another_version_or_binding_is_told(
+    tmp_path: Path, offered: tuple[str, str]
+) -> None:
+    async with elsewhere(offered) as there, app(tmp_path, there.url) as opened:
+        told = f"its card offers {' '.join(offered)}; .* of protocol 1.0 or 0.3 are spoken here"
+        with pytest.raises(ModelError, match=told):
+            await events(opened, "hello")
+        assert there.executor.heard == []
+
+
 async def test_a_card_that_is_none_is_told(tmp_path: Path) -> None:
     async with elsewhere() as there:
         for path, why in (

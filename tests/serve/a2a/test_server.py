@@ -5,6 +5,7 @@ import base64
 import json
 import socket
 import urllib.parse
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +24,10 @@ from a2a.utils.errors import (
     UnsupportedOperationError,
 )
 
-from tests.serve.a2a.served import BINDINGS, Server, eventually, message, send
+from kickwheel.core.store import open_store
+from kickwheel.trace.store import Traces
+from tests.serve.a2a.conftest import APP
+from tests.serve.a2a.served import BINDINGS, Server, eventually, message, send, serving
 
 DONE = TaskState.TASK_STATE_COMPLETED
 WAITS = TaskState.TASK_STATE_INPUT_REQUIRED
@@ -385,3 +389,15 @@ def _said(parts: Any) -> dict[str, Any]:
     import os
 
     return {"message": {"messageId": os.urandom(6).hex(), "role": "ROLE_USER", "parts": parts}}
+
+
+async def test_what_a_tenant_asked_is_a_trace_of_that_tenant(folder: Path) -> None:
+    app = APP.replace("user: bob", "user: bob, tenant: clinic")
+    with serving(folder, app) as server:
+        async with server.client("echo", key="the-key-of-bob", streaming=False) as client:
+            await send(client, message("one"))
+        server.process.terminate()
+        server.process.wait(20)
+    with open_store(folder / ".kickwheel") as store:
+        (trace,) = Traces(store).all()
+    assert (trace.tenant, trace.user) == ("clinic", "bob")
