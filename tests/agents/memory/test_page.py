@@ -8,8 +8,7 @@ from kickwheel.app import check_app
 
 
 def test_the_yaml_on_the_page_is_a_valid_app(tmp_path: Path) -> None:
-    models = "models: {general: {kind: openai, model: any}, small: {kind: openai, model: any}}\n"
-    (tmp_path / "app.yml").write_text(models + block("memory.md", "yaml"), encoding="utf-8")
+    (tmp_path / "app.yml").write_text(block("memory.md", "yaml"), encoding="utf-8")
     plan = check_app(tmp_path)
     assert {name for shelf, name in plan.parts if shelf == "memory"} == {"session", "longterm"}
 

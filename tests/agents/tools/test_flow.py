@@ -234,8 +234,7 @@ async def test_a_call_that_brings_news_may_be_made_again_and_again() -> None:
 def test_the_policy_on_the_page_is_a_valid_app(tmp_path: Path) -> None:
     page = (Path(__file__).parents[3] / "docs" / "tools" / "calling.md").read_text("utf-8")
     yaml = page.partition("```yaml\n")[2].partition("```")[0]
-    models = "models:\n  general: {kind: openai, model: any}\n"
-    (tmp_path / "app.yml").write_text(models + yaml, encoding="utf-8")
+    (tmp_path / "app.yml").write_text(yaml, encoding="utf-8")
     plan = check_app(tmp_path)
     clerk, bank, web = (
         plan.parts[k] for k in (("agents", "clerk"), ("tools", "bank"), ("tools", "web"))
