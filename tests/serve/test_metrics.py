@@ -62,9 +62,24 @@ def test_requests_answers_and_tokens_are_counted(served: Served) -> None:
     assert found["prompt_tokens_total model_name=echo"] == 14
     assert found["generation_tokens_total model_name=echo"] == 4
     assert found["e2e_request_latency_seconds_count model_name=echo"] == 2
-    assert found["num_requests_running"] == 1  # This one.
+    assert found["num_requests_running"] == 0
+    assert found["request_finish_total finished_reason=stop model_name=echo"] == 2
+    assert found["time_to_first_token_seconds_count model_name=echo"] == 2
+    assert found["request_prompt_tokens_sum model_name=echo"] == 14
+    assert found["request_prompt_tokens_bucket le=5 model_name=echo"] == 0
+    assert found["request_prompt_tokens_bucket le=10 model_name=echo"] == 2
+    assert found["request_generation_tokens_count model_name=echo"] == 2
+    assert "request_prompt_tokens_count model_name=busy" not in found
     assert found["kickwheel_traces_kept_total"] == 3
     assert found["kickwheel_traces_lost_total"] == 0
+
+
+def test_only_what_asks_a_model_runs(served: Served) -> None:
+    with served.client().chat.completions.create(
+        model="slow", messages=[{"role": "user", "content": "count"}], stream=True
+    ) as stream:
+        next(iter(stream))
+        assert counts(served)["num_requests_running"] == 1
 
 
 def test_routes_that_are_not_there_count_as_one(served: Served) -> None:

@@ -21,12 +21,21 @@ from kickwheel.trace.record import Recorder
 PATH = "/v1/metrics"
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 """Upper bounds of the histograms' buckets, seconds."""
+SIZES = tuple(one * 10**power for power in range(6) for one in (1, 2, 5))
+"""Of how many tokens a request has."""
+ASKS = frozenset(
+    {"/t", "/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"}
+)
+"""Routes where models and agents are asked; `/t` has those of the projects."""
 OTHER = "other"
 """The label of what could have as many names as somebody likes: of requests that lead nowhere."""
 METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 """Methods that are counted apart; others count as `other`."""
 MODELS = 500
 """Models that are counted apart; what comes after counts as `other`."""
+
+REASONS = frozenset({"content_filter", "length", "stop", "tool_calls"})
+"""Ends that are counted apart."""
 
 Labels = tuple[tuple[str, str], ...]
 
@@ -46,6 +55,8 @@ class Metrics:
         self._tokens: dict[tuple[str, str], int] = defaultdict(int)
         self._seconds: dict[str, _Histogram] = defaultdict(_Histogram)
         self._first: dict[str, _Histogram] = defaultdict(_Histogram)
+        self._sizes: dict[tuple[str, str], _Histogram] = defaultdict(lambda: _Histogram(SIZES))
+        self._reasons: dict[tuple[str, str], int] = defaultdict(int)
         recorder.watch(self.take)
 
     def around(self, app: Any, paths: Iterable[str]) -> Any:
@@ -69,13 +80,14 @@ class Metrics:
                     status = message["status"]
                 await send(message)
 
-            self._running += 1
+            route = self._route(scope["path"])
+            asks = scope["method"] == "POST" and route in ASKS
+            self._running += asks
             began = time.perf_counter()
             try:
                 await app(scope, receive, noted)
             finally:
-                self._running -= 1
-                route = self._route(scope["path"])
+                self._running -= asks
                 method = scope["method"] if scope["method"] in METHODS else OTHER
                 self._requests[route, method, status] += 1
                 self._latency[route].add(time.perf_counter() - began)
@@ -103,7 +115,7 @@ class Metrics:
         }
         name = "http_request_duration_seconds"
         _histogram(lines, name, "Until the whole answer was sent.", latency)
-        _gauge(lines, "num_requests_running", "HTTP requests at work.", self._running)
+        _gauge(lines, "num_requests_running", "Requests to models at work.", self._running)
         with self._lock:
             for name, about, state in (
                 ("request_success_total", "Model calls that were answered.", "success"),
@@ -120,7 +132,15 @@ class Metrics:
             name = "e2e_request_latency_seconds"
             _histogram(lines, name, "Model calls.", {_of(m): h for m, h in self._seconds.items()})
             name = "time_to_first_token_seconds"
-            _histogram(lines, name, "Streams.", {_of(m): h for m, h in self._first.items()})
+            _histogram(lines, name, "Of model calls.", {_of(m): h for m, h in self._first.items()})
+            for kind in ("prompt", "generation"):
+                sizes = {_of(m): h for (m, k), h in self._sizes.items() if k == kind}
+                _histogram(lines, f"request_{kind}_tokens", "Tokens of a model call.", sizes)
+            ends: dict[Labels, int] = {
+                (*_of(m), ("finished_reason", reason)): c
+                for (m, reason), c in self._reasons.items()
+            }
+            _counter(lines, "request_finish_total", "Model calls, by how they ended.", ends)
         for name, about, number in (
             ("kickwheel_traces_kept_total", "Traces in the store.", self._recorder.kept),
             ("kickwheel_traces_lost_total", "Traces that were lost.", self._recorder.lost),
@@ -142,8 +162,13 @@ class Metrics:
         if not known and len(self._answers) >= MODELS:
             model = OTHER
         self._answers[model, "failure" if span.error else "success"] += 1
-        self._tokens[model, "prompt"] += _whole(attributes.get(genai.INPUT_TOKENS))
-        self._tokens[model, "generation"] += _whole(attributes.get(genai.OUTPUT_TOKENS))
+        for kind, name in (("prompt", genai.INPUT_TOKENS), ("generation", genai.OUTPUT_TOKENS)):
+            count = _whole(attributes.get(name))
+            self._tokens[model, kind] += count
+            if not span.error:
+                self._sizes[model, kind].add(count)
+        for reason in _reasons(attributes.get(genai.FINISH_REASONS)):
+            self._reasons[model, reason] += 1
         self._seconds[model].add((span.end_ns - span.start_ns) / 1e9)
         first = attributes.get(genai.TIME_TO_FIRST_CHUNK_S)
         if isinstance(first, float):
@@ -153,14 +178,15 @@ class Metrics:
 class _Histogram:
     """How often values fell between the bounds."""
 
-    __slots__ = ("counts", "total")
+    __slots__ = ("bounds", "counts", "total")
 
-    def __init__(self) -> None:
-        self.counts = [0] * (len(BOUNDS) + 1)
+    def __init__(self, bounds: Sequence[float] = BOUNDS) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
 
     def add(self, value: float) -> None:
-        self.counts[bisect_left(BOUNDS, value)] += 1
+        self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
 
@@ -182,6 +208,12 @@ def _whole(value: object) -> int:
     return value if isinstance(value, int) else 0
 
 
+def _reasons(value: object) -> Iterable[str]:
+    """Why it ended, in the words that there are."""
+    told = value if isinstance(value, list) else []
+    return [one if one in REASONS else OTHER for one in told]
+
+
 def _counter(lines: list[str], name: str, about: str, rows: Mapping[Labels, int]) -> None:
     lines += [f"# HELP {name} {about}", f"# TYPE {name} counter"]
     lines += [f"{name}{_written(labels)} {count}" for labels, count in rows.items()]
@@ -195,7 +227,7 @@ def _histogram(lines: list[str], name: str, about: str, rows: Mapping[Labels, _H
     lines += [f"# HELP {name} {about}", f"# TYPE {name} histogram"]
     for labels, found in rows.items():
         so_far = 0
-        for bound, count in zip((*BOUNDS, "+Inf"), found.counts, strict=True):
+        for bound, count in zip((*found.bounds, "+Inf"), found.counts, strict=True):
             so_far += count
             lines.append(f"{name}_bucket{_written((*labels, ('le', str(bound))))} {so_far}")
         lines.append(f"{name}_sum{_written(labels)} {found.total:.9g}")
