@@ -139,6 +139,13 @@ def test_the_folder_is_looked_at_again(source: Path, monkeypatch: pytest.MonkeyP
         as_peft(source.parent / "newer", source / "later")
         _until(lambda: "later" in names(server))
         assert say(server, "later") != before
+        # Written anew while it is served, in two steps, as a copy over a network does it.
+        newer = (source / "later" / peft.WEIGHTS).read_bytes()
+        (source / "mine" / peft.WEIGHTS).write_bytes(newer[: len(newer) // 2])
+        _until(lambda: "mine" not in names(server))
+        (source / "mine" / peft.WEIGHTS).write_bytes(newer)
+        _until(lambda: "mine" in names(server))
+        assert say(server, "mine") == say(server, "later")
         shutil.rmtree(source / "mine")
         _until(lambda: "mine" not in names(server))
         with pytest.raises(openai.NotFoundError):
