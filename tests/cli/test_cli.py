@@ -1,6 +1,7 @@
 """The program as people and programs call it."""
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -62,6 +63,20 @@ def test_an_app_in_this_folder_needs_no_name(tmp_path: Path) -> None:
     ended = kickwheel("check", cwd=made.app(tmp_path))
     assert ended.returncode == 0
     assert "specialist" in ended.stdout
+
+
+def test_a_run_that_waits_is_answered_by_the_line_that_was_shown(tmp_path: Path) -> None:
+    app = tmp_path / "my app"
+    app.mkdir()
+    (app / "app.yml").write_text("agents: {doctor: {kind: human}}\n")
+    asked = kickwheel("run", "my app", "May I swim?", cwd=tmp_path).stdout
+    line = next(line for line in asked.splitlines() if "kickwheel answer" in line)
+    words = shlex.split(line.partition("kickwheel ")[2])
+    assert words[:2] == ["answer", "my app"]
+    assert "Yes." in kickwheel(*words[:-1], "Yes.", cwd=tmp_path).stdout
+    here = kickwheel("run", "And dive?", cwd=app).stdout
+    assert "kickwheel answer " in here
+    assert "my app" not in here
 
 
 def test_a_run_is_asked_for_where_none_is_and_a_port_is_one(tmp_path: Path) -> None:
