@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
@@ -39,8 +40,37 @@ class Holder(Section):
     """What tools that act in the caller's name (`auth: caller`, `as_caller`) show for them."""
 
 
+class Oauth(Section):
+    """Tokens that an authorization server gives to people and programs (OAuth 2, OpenID Connect);
+    signed ones (JWT), of which the `sub` says whose they are."""
+
+    issuer: str
+    """The authorization server, by its issuer URL, as it stands in the server's own metadata."""
+    url: str
+    """How clients reach this server, `https://agents.example.com`: a token must be meant for that,
+    or for `/mcp` below it."""
+    audience: str = ""
+    """What a token must be meant for instead, where the authorization server does not write the
+    address that it was asked for."""
+    scopes: tuple[str, ...] = ()
+    """What a token must allow; clients are told to ask for it."""
+    tenant: str = ""
+    """The claim that names the tenant, where there are several."""
+
+    @field_validator("issuer", "url")
+    @classmethod
+    def _safe(cls, value: str) -> str:
+        parts = urlsplit(value)
+        near = parts.hostname in ("localhost", "127.0.0.1", "::1")
+        if not parts.hostname or parts.scheme not in (("https", "http") if near else ("https",)):
+            raise ValueError("must begin with https://, or on this machine with http://")
+        if parts.query or parts.fragment or parts.username is not None:
+            raise ValueError("must be an address, and nothing behind it")
+        return value
+
+
 class Auth(Section):
-    """Who may call: everybody with a key."""
+    """Who may call: everybody with a key, or with a token."""
 
     kind: Literal["key"] = "key"
     key: SecretStr | None = None
@@ -48,6 +78,8 @@ class Auth(Section):
     `${KICKWHEEL_API_KEY}`."""
     keys: tuple[Holder, ...] = ()
     """Further keys, each somebody's own."""
+    oauth: Oauth | None = None
+    """Tokens that may be shown in place of a key."""
 
 
 class A2a(Section):

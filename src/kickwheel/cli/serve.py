@@ -65,6 +65,7 @@ def command(
     from kickwheel.serve.opened import opened
     from kickwheel.serve.recorded import passing
     from kickwheel.serve.server import Front, loop_factory, serve
+    from kickwheel.serve.tokens import tokens
     from kickwheel.serve.worker import Runner
     from kickwheel.serve.workers import serve_in_processes
 
@@ -72,8 +73,11 @@ def command(
         raise no_app_here(context)
     plan = check_app(app) if app is not None else no_app(Path())
     keys, loop = plan.config.serve.keys(), plan.config.flywheel
-    upstream = _upstream(record, plan, keyed=bool(keys))
-    said = "every route but health wants an API key" if keys else "no key: this machine only"
+    oauth = tokens(plan.config.serve)
+    keyed = bool(Keys(keys, oauth))
+    upstream = _upstream(record, plan, keyed=keyed)
+    wanted = "an API key" if oauth is None else "an API key or a token"
+    said = f"every route but health wants {wanted}" if keyed else "no key: this machine only"
 
     def tell(url: str) -> None:
         # What the start has made stays until the end: never looked at again.
@@ -89,7 +93,7 @@ def command(
         again = [sys.executable, "-m", "kickwheel", "serve", "--host", where, "--shared"]
         again += [] if app is None else [str(app)]
         again += [] if record is None else [f"--record={record}"]
-        check_host(where, Keys(keys))
+        check_host(where, Keys(keys, oauth))
         serve_in_processes(again, workers, where, at, click.echo)
         return
 
@@ -101,7 +105,7 @@ def command(
             recorded = None
             if upstream is not None:
                 recorded = await stack.enter_async_context(
-                    passing(upstream, live.recorder, keyed=bool(keys))
+                    passing(upstream, live.recorder, keyed=keyed)
                 )
             options = loop.tune.model_dump(exclude_none=True) if loop else {}
             given = {"store": str(plan.store), "options": options, "database": plan.database}
@@ -112,6 +116,7 @@ def command(
                 live.traces,
                 live.recorder,
                 keys=keys,
+                tokens=oauth,
                 runner=runner,
                 keeper=live.keeper,
                 doors=routes,

@@ -20,6 +20,8 @@ job        a job as it is kept
 listing    lists in pages
 traces     /v1/traces/{id}/feedback
 auth       who may come in
+tokens     who shows a token of an authorization server
+issuer     that server's public keys
 health     /v1/health/live and /ready
 a2a        /a2a/<agent>, for agents of others
 contracts  /v1/metadata and /v1/version, as a NIM answers them

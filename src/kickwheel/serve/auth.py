@@ -1,8 +1,8 @@
 """Who may come in.
 
-With keys, every route but health wants one as `Authorization: Bearer …`, which says who asks; a
-route is told by `scope["path"]`, never by what the client says of its host. Without keys the server
-listens on loopback only, and takes no request that a web page elsewhere may have sent.
+With keys or tokens, every route but health wants one as `Authorization: Bearer …`, which says who
+asks; a route is told by `scope["path"]`, never by what the client says of its host. Without any the
+server listens on loopback only, and takes no request that a web page elsewhere may have sent.
 """
 
 import hashlib
@@ -16,25 +16,35 @@ from urllib.parse import urlsplit
 from kickwheel.core.errors import UsageError
 from kickwheel.models.caller import NOBODY, Caller
 from kickwheel.serve.errors import Refused
+from kickwheel.serve.tokens import OPEN as METADATA
+from kickwheel.serve.tokens import Tokens
 
 OPEN = frozenset({"/v1/health/live", "/v1/health/ready"})
 _CARD = re.compile(r"(/a2a/[^/]+)?/\.well-known/agent-card\.json")
 """Tells other agents how to ask ours, and which key they need for that."""
 
+_CHALLENGE = 'Bearer realm="kickwheel"'
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 
 
 class Keys:
-    """API keys, of which only the digests are held."""
+    """API keys, of which only the digests are held, and tokens."""
 
-    def __init__(self, keys: Iterable[str] | Mapping[str, Caller] = ()) -> None:
+    def __init__(
+        self,
+        keys: Iterable[str] | Mapping[str, Caller] = (),
+        tokens: Tokens | None = None,
+    ) -> None:
         """Takes keys as they are, or as `sha256:` and 64 hex digits, with who shows them.
 
         Who has a key that is nobody's own is known by the beginning of its digest.
 
+        Args:
+            tokens: what else may be shown.
         Raises:
             UsageError: a key is empty.
         """
+        self._tokens = tokens
         named = keys if isinstance(keys, Mapping) else dict.fromkeys(keys, NOBODY)
         self._holders: dict[bytes, Caller] = {}
         for key, holder in named.items():
@@ -43,41 +53,51 @@ class Keys:
             self._holders[digest] = known
 
     def __bool__(self) -> bool:
-        return bool(self._holders)
+        return bool(self._holders) or self._tokens is not None
 
-    def admit(self, scope: Any) -> Caller:
+    async def admit(self, scope: Any) -> Caller:
         """Who asks, if the request may come in.
 
         Raises:
-            Refused: it may not, 401 or 403.
+            Refused: it may not, 401 or 403; or that cannot be told now, 503.
         """
-        if scope["path"] in OPEN:
+        path = scope["path"]
+        if path in OPEN:
             return NOBODY
         headers = dict(scope["headers"])
         who = NOBODY
-        if self._holders and _CARD.fullmatch(scope["path"]):
+        if self and (path in METADATA or _CARD.fullmatch(path)):
             return NOBODY
-        if self._holders:
-            who = self._check(headers.get(b"authorization", b""))
+        if self:
+            who = await self._check(headers.get(b"authorization", b""), path)
         else:
             _check_origin(headers)
         key = headers.get(b"idempotency-key", b"").decode("latin-1").strip()
         return replace(who, key=key) if key else who
 
-    def _check(self, header: bytes) -> Caller:
-        """Whose key this is."""
+    async def _check(self, header: bytes, path: str) -> Caller:
+        """Who shows this."""
         scheme, _, key = header.partition(b" ")
         if scheme.lower() != b"bearer" or not key.strip():
+            what = "an API key" if self._tokens is None else "an API key or a token"
             raise Refused(
                 401,
-                "This server wants an API key: send it as «Authorization: Bearer KEY».",
+                f"This server wants {what}: send it as «Authorization: Bearer KEY».",
                 code="missing_api_key",
+                challenge=_CHALLENGE if self._tokens is None else self._tokens.challenge(path),
             )
         # Looked up by its digest, whose beginning nobody can choose: time tells nothing of others.
         found = self._holders.get(hashlib.sha256(key.strip()).digest())
-        if found is None:
-            raise Refused(401, "This API key is not known here.", code="invalid_api_key")
-        return found
+        if found is not None:
+            return found
+        if self._tokens is not None:
+            return await self._tokens.caller(key.strip().decode("latin-1"), path)
+        raise Refused(
+            401,
+            "This API key is not known here.",
+            code="invalid_api_key",
+            challenge=f'{_CHALLENGE}, error="invalid_token"',
+        )
 
 
 def check_host(host: str, keys: Keys) -> None:

@@ -32,11 +32,6 @@ _STATUS: tuple[tuple[type[KickwheelError], int], ...] = (
     (EngineError, 503),
     (ToolError, 502),
 )
-_CHALLENGES: Mapping[str | None, str] = {
-    "missing_api_key": 'Bearer realm="kickwheel"',
-    "invalid_api_key": 'Bearer realm="kickwheel", error="invalid_token"',
-}
-"""What a client must show in place of what it showed, by the error's code (RFC 6750, section 3)."""
 
 
 class Refused(Exception):
@@ -52,10 +47,13 @@ class Refused(Exception):
         retry_after_s: float | None = None,
         again: bool = True,
         allow: str | None = None,
+        challenge: str | None = None,
     ) -> None:
         super().__init__(message)
         self.allow = allow
         """Methods that the route takes."""
+        self.challenge = challenge
+        """What a client must show in place of what it showed (RFC 6750, section 3)."""
         self.again = again
         """Whether a client may send the same once more, as far as the status says so."""
         self.status = status
@@ -84,8 +82,8 @@ class Refused(Exception):
         """Further headers of the answer."""
         if self.allow is not None:
             return {"allow": self.allow}
-        if self.code in _CHALLENGES:
-            return {"www-authenticate": _CHALLENGES[self.code]}
+        if self.challenge is not None:
+            return {"www-authenticate": self.challenge}
         if not self.again:
             return {"x-should-retry": "false"}
         if self.retry_after_s is None:

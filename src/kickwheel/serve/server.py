@@ -49,6 +49,7 @@ from kickwheel.serve.recorded import Passing
 from kickwheel.serve.recorded.place import PROJECTS, place
 from kickwheel.serve.responses import Responses, response_routes
 from kickwheel.serve.runs import run_routes
+from kickwheel.serve.tokens import Tokens
 from kickwheel.serve.traces import ANSWER_ID, trace_routes
 from kickwheel.serve.worker import Runner, Worker
 from kickwheel.serve.workers import shared_listener
@@ -72,6 +73,7 @@ class Front:
         recorder: Recorder,
         *,
         keys: Iterable[str] | Mapping[str, Caller] = (),
+        tokens: Tokens | None = None,
         runner: Runner | None = None,
         keeper: Keeper | None = None,
         doors: Iterable[BaseRoute] = (),
@@ -83,13 +85,14 @@ class Front:
         Args:
             keys: API keys, of which one must be shown, and who shows it; as they are, or `sha256:`
                 and the digest.
+            tokens: what may be shown in place of a key.
             runner: what does fine-tuning jobs; without one they fail with a clear error.
             keeper: keeps the runs of the house's agents; without one there are no /v1/runs.
             doors: routes of what else is answered (`serve.doors`).
             recorded: passes on what is asked at `/t/<project>/v1`; without, the house answers that.
             body_bytes: most that a body may hold; `file_bytes` for uploads.
         """
-        self.keys = Keys(keys)
+        self.keys = Keys(keys, tokens)
         self._body_bytes = body_bytes
         self._file_bytes = file_bytes
         self._recorded = recorded
@@ -114,6 +117,7 @@ class Front:
                 *completion_routes(answering),
                 *embedding_routes(answering),
                 *(run_routes(store, keeper) if keeper is not None else ()),
+                *(tokens.routes() if tokens is not None else ()),
                 *doors,
             ],
             exception_handlers={
@@ -155,7 +159,7 @@ class Front:
             await send(message)
 
         try:
-            who = scope["state"]["caller"] = self.keys.admit(scope)
+            who = scope["state"]["caller"] = await self.keys.admit(scope)
             if project:
                 if self._recorded is not None and path != otlp.PATH:
                     await self._recorded(scope, receive, send, project, path, trace)

@@ -17,6 +17,7 @@ from kickwheel.app import App, check_app, open_app
 from kickwheel.serve.doors import doors
 from kickwheel.serve.opened import opened
 from kickwheel.serve.server import Front, serve
+from kickwheel.serve.tokens import tokens
 
 
 @asynccontextmanager
@@ -42,6 +43,7 @@ async def serving(app: App | Path | str, *, port: int = 0) -> AsyncGenerator[str
             app.traces,
             app.recorder,
             keys=app.plan.config.serve.keys(),
+            tokens=tokens(app.plan.config.serve),
             keeper=app.keeper,
             doors=routes,
         )

@@ -67,7 +67,7 @@ async def test_a_task_whose_run_never_began_is_begun(folder: Path) -> None:
     conversation = (Said(role="user", content="one"),)
     task = Task(id="t-1", context_id="c-1")
     task.status.state = TaskState.TASK_STATE_SUBMITTED
-    asker = Keys([KEY]).admit(
+    asker = await Keys([KEY]).admit(
         {"path": "/", "headers": [(b"authorization", f"Bearer {KEY}".encode())]}
     )
     with open_store(folder / ".kickwheel") as store:

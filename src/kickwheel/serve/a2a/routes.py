@@ -44,7 +44,8 @@ async def routes(app: App, agents: dict[str, Worker], first: str | None) -> Asyn
         first: the agent whose card stands at the root.
     """
     tasks = Tasks(app.store.database)
-    keyed = bool(app.plan.config.serve.keys())
+    serve = app.plan.config.serve
+    keyed = bool(serve.keys()) or serve.auth.oauth is not None
     async with (
         notifier(Owed(app.store.database), app.plan.config.serve.a2a.push_to) as push,
         Works(app, agents, tasks, push) as works,

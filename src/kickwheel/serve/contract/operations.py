@@ -185,6 +185,12 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         refuses={},
     ),
     ("DELETE", "/mcp"): Operation(does="End an MCP session", refuses={}),
+    ("GET", "/.well-known/oauth-protected-resource"): Operation(
+        does="Whose tokens are taken here (RFC 9728)"
+    ),
+    ("GET", "/.well-known/oauth-protected-resource/mcp"): Operation(
+        does="Whose tokens are taken at /mcp (RFC 9728)"
+    ),
     ("GET", "/.well-known/agent-card.json"): Operation(does="The agent's A2A card", refuses={}),
     ("GET", "/a2a/{rest}"): Operation(does="An agent, by A2A's REST binding", refuses={}),
     ("POST", "/a2a/{rest}"): Operation(
