@@ -64,7 +64,8 @@ def told(found: Mapping[str, Any], name: str, kind: str | None = None) -> Told:
     about = attributes(_about(tree, llm, ours, sort, name))
     if ours == "tool":
         identity = str(about.get(genai.TOOL_CALL_ID) or "call_0")
-        tool = str(about[genai.TOOL_NAME])
+        # A name that no attribute can hold is none.
+        tool = str(about.setdefault(genai.TOOL_NAME, name))
         return Told(
             kind=ours,
             input=loose.tool_call(tool, _at(tree, "input.value"), identity),

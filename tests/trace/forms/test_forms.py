@@ -297,7 +297,7 @@ def _inside(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]
         yield place
 
 
-@pytest.mark.parametrize("odd", [10**19, 10**400, "\ud800"])
+@pytest.mark.parametrize("odd", [10**19, 10**400, "\ud800", [[1]]])
 def test_a_value_that_no_column_holds_is_kept_or_named_wherever_it_stands(
     odd: Any, tmp_path: Path, traces: Traces
 ) -> None:
