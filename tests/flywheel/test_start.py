@@ -36,6 +36,10 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
     (tmp_path / "mine" / "work.txt").write_text("precious")
     with pytest.raises(UsageError, match="not empty"):
         init(blueprint="concierge", into=tmp_path / "mine")
+    with pytest.raises(
+        UsageError, match=r"cannot be made: File exists\. Choose another with --into"
+    ):
+        init(blueprint="concierge", into=tmp_path / "mine" / "work.txt")
 
 
 def test_broken_lines_of_the_traffic_are_told_when_the_project_is_made(tmp_path: Path) -> None:

@@ -131,7 +131,12 @@ def _about(folder: Path) -> str:
 
 
 def _empty(folder: Path, option: str = "--into") -> Path:
-    if folder.exists() and any(folder.iterdir()):
+    if folder.is_dir() and any(folder.iterdir()):
         raise UsageError(f"{folder} is there and not empty. Choose another with {option}.")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"{folder} cannot be made: {error.strerror}. Choose another with {option}."
+        ) from error
     return folder

@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 class FactsPart(Part):
     """Keeps what people say of themselves, and recalls what bears on a question."""
 
-    extractor: Annotated[str, Name("models")] | None = None
+    extractor: Annotated[str | None, Name("models")] = None
     """Model that reads facts out of what users and tools said. Without it rules do, which
     understand only plain sentences such as «my name is …» and «remember that …»."""
     scope: Literal["user", "agent", "tenant"] = "user"

@@ -42,7 +42,7 @@ class WindowPart(Part):
     budget_tokens: Annotated[int, Field(gt=0)] = 3_000
     """Tokens of a prompt at most, the tools' schemas included. The default leaves the embedded
     model, which reads 4,096, room for an answer."""
-    summariser: Annotated[str, Name("models")] | None = None
+    summariser: Annotated[str | None, Name("models")] = None
     """Model that writes what stands for older turns; a small one will do. Without it their most
     telling sentences stand for them."""
 
