@@ -146,8 +146,11 @@ def default(plan: Plan) -> str:
         if len(names) == 1:
             return names[0]
         if names:
-            raise UsageError(f"{plan.file}: name one of {', '.join(names)}")
-    raise UsageError(f"{plan.file}: has neither agents nor models")
+            raise UsageError(f"{plan.file}: name one of {', '.join(names)} (--as)")
+    raise UsageError(
+        f"{plan.file}: has neither agents nor models. Add one, for example\n"
+        "models: {general: {kind: local}}"
+    )
 
 
 def trained(plan: Plan) -> Trainable:

@@ -79,6 +79,17 @@ def test_a_run_that_waits_is_answered_by_the_line_that_was_shown(tmp_path: Path)
     assert "my app" not in here
 
 
+def test_what_stands_in_the_stores_place_and_who_is_to_be_named_is_told(tmp_path: Path) -> None:
+    made.app(tmp_path)
+    (tmp_path / ".kickwheel").write_text("a note")
+    told = kickwheel("runs", cwd=tmp_path).stderr
+    assert f"{tmp_path / '.kickwheel'} is no folder. Move away what is there." in told
+    (tmp_path / "app.yml").write_text("agents: {a: {kind: human}, b: {kind: human}}\n")
+    assert "name one of a, b (--as)" in kickwheel("run", "hi", cwd=tmp_path).stderr
+    (tmp_path / "app.yml").write_text("serve: {port: 0}\n")
+    assert "Add one, for example" in kickwheel("run", "hi", cwd=tmp_path).stderr
+
+
 def test_a_run_is_asked_for_where_none_is_and_a_port_is_one(tmp_path: Path) -> None:
     made.app(tmp_path)
     assert kickwheel("runs", cwd=tmp_path).stdout.startswith("no runs yet")

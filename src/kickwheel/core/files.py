@@ -53,6 +53,11 @@ def storage_error(error: OSError, path: Path) -> StoreError:
     """`error` in words that say what to do."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StoreError(f"{path}: the disk is full. Free some space and run the same again.")
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        advice = ". Make it writable, or name another folder by `store` in the app file."
+        return StoreError(f"{path}: {error.strerror}{advice}")
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        return StoreError(f"{path}: {path.parent} is no folder. Move away what is there.")
     return StoreError(f"{path}: {error.strerror or error}")
 
 

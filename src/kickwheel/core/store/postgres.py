@@ -201,7 +201,7 @@ class Postgres:
         advice = next((words for sign, words in _ADVICE if re.match(sign, state or text)), "")
         if not advice and isinstance(error, self._psycopg.OperationalError):
             advice = "Is the server up? Then run the same again."
-        return StoreError(f"{self.where}: {text}. {advice}".replace("..", ".").rstrip())
+        return StoreError(re.sub(r"([.?])\.", r"\1", f"{self.where}: {text}. {advice}").rstrip())
 
 
 _ADVICE = (
