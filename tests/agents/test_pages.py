@@ -33,6 +33,19 @@ def run(page: str) -> dict[str, Any]:
     return names
 
 
+def test_a_function_that_a_page_names_stands_in_the_file_that_it_shows() -> None:
+    shown = 0
+    for page in DOCS.rglob("*.md"):
+        text = page.read_text("utf-8")
+        files = dict(re.findall(r"```python\n# (\w+)\.py.*\n((?s:.*?))```", text))
+        for names in re.findall(r"functions: \[(.*?)\]", text):
+            for module, name in re.findall(r"(\w+):(\w+)", names):
+                if module in files:
+                    assert f"def {name}(" in files[module], f"{page.name}: {module}:{name}"
+                    shown += 1
+    assert shown >= 8
+
+
 async def test_the_function_on_the_page_is_a_tool() -> None:
     tool = from_function(run("tools/python.md")["book_room"])
     assert list(tool.spec.parameters["properties"]) == ["room", "nights", "bed"]
