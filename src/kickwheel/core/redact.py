@@ -295,6 +295,12 @@ class Redaction:
         if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 1_000_000:
             found = self._named(str(value), name.lower())
             return value if found == str(value) else found
+        if value is None or isinstance(value, int | float):
+            return value
+        if isinstance(value, list | tuple):
+            entries = [self.plain(entry, name) for entry in value]
+            return value if _same(entries, value) else type(value)(entries)
+        # Asked last: whether something is a mapping takes longest to tell.
         if isinstance(value, Mapping):
             changed = {
                 k if k in _OURS else self.text(str(k)): self.plain(v, "" if k in _OURS else str(k))
@@ -302,9 +308,6 @@ class Redaction:
             }
             same = all(k in changed and changed[k] is v for k, v in value.items())
             return value if same else changed
-        if isinstance(value, list | tuple):
-            entries = [self.plain(entry, name) for entry in value]
-            return value if _same(entries, value) else type(value)(entries)
         return value
 
     def span(self, value: Span) -> Span:
