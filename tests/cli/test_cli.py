@@ -167,6 +167,8 @@ def test_a_question_of_loose_words_is_to_be_quoted_and_an_empty_one_refused(
     ended = kickwheel("run", app, "where", "is", "my", "parcel?")
     assert ended.returncode == 2
     assert f'is quoted: kickwheel run {app} "where is my …"' in " ".join(ended.stderr.split())
+    told = kickwheel("run", "where", "is", "it?", cwd=tmp_path).stderr
+    assert "What has spaces is quoted." in " ".join(told.split())
     ended = kickwheel("run", app, "  ")
     assert ended.returncode == 1
     assert "the question is empty" in ended.stderr

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import click
 
+_APP_FILES = ("app.yml", "snapshot.json")
+
 
 def app_argument(verb: Callable[..., object], *, needed: bool = True) -> Callable[..., object]:
     """Gives a verb its app: the first word, which may be left out where an app is in this folder.
@@ -53,21 +55,18 @@ def _named_if_any(
         return Path() if any(Path(file).exists() for file in _APP_FILES) else None
     app, *loose = words
     if not app.exists():
-        raise click.UsageError(
-            f'there is no file or folder "{app}"; APP is an app file, or the folder of an app.yml',
-            context,
+        told = (
+            f'there is no file or folder "{app}"; APP is an app file, or the folder of an app.yml'
         )
+        raise click.UsageError(f"{told}. What has spaces is quoted." if loose else told, context)
     if loose:
         text = " ".join(str(word) for word in loose)
         raise click.UsageError(
-            f"there are more words than it takes. What has spaces is quoted: "
+            "there are more words than it takes. What has spaces is quoted: "
             f'{context.command_path} {quoted(app)} "{text} …"',
             context,
         )
     return app
-
-
-_APP_FILES = ("app.yml", "snapshot.json")
 
 
 def quoted(path: Path) -> str:
