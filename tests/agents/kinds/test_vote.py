@@ -131,6 +131,10 @@ async def test_a_voter_that_fails_has_no_vote_and_only_all_of_them_are_an_error(
     with pytest.raises(ModelError, match="none of 2 votes has an answer") as raised:
         await said(crowd(Scripted(broken), samples=2))
     assert raised.value.status == 429
+    with pytest.raises(ModelError, match=r'the last: nothing in it matches "x="'):
+        await said(crowd(Scripted("42"), samples=2, pattern="x="))
+    with pytest.raises(ModelError, match="the last: it is empty"):
+        await said(crowd(Scripted(" "), samples=2))
 
 
 async def test_a_budget_ends_the_vote() -> None:

@@ -143,8 +143,12 @@ class Voting(Worker):
         self._note(counted)
         if not counted:
             last = ballots[-1]
+            pattern = self._vote.pattern
+            why = last.error or (
+                "it is empty" if pattern is None else f'nothing in it matches "{pattern}"'
+            )
             raise ModelError(
-                f"none of {len(ballots)} votes has an answer; the last: {last.error}",
+                f"none of {len(ballots)} votes has an answer that counts; the last: {why}",
                 status=last.status,
             )
         best = max(counted, key=len)
