@@ -219,7 +219,7 @@ def issuing() -> Iterator[Issuer]:
 
 
 @contextmanager
-def threaded(app: Any) -> Iterator[str]:
+def threaded(app: Any, port: int = 0) -> Iterator[str]:
     """The ASGI app on the loopback, in a thread of its own; gives its URL."""
     started = threading.Event()
 
@@ -228,7 +228,7 @@ def threaded(app: Any) -> Iterator[str]:
             await super().startup(sockets)
             started.set()
 
-    server = Started(uvicorn.Config(app, port=0, log_level="error"))
+    server = Started(uvicorn.Config(app, port=port, log_level="error", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
     thread.start()
     try:

@@ -21,6 +21,7 @@ VERBS = {
     "cancel": "End a run.",
     "serve": "Answer over the OpenAI protocol.",
     "mcp": "Answer over MCP on standard input and output.",
+    "login": "Log in at an MCP server whose tools an app uses.",
     "pull": "Get a base model, checked and kept for offline use.",
     "import": "Land traffic from a file as traces.",
     "import-nat": "Make an app of a NeMo Agent Toolkit workflow, and tell what is left to do.",

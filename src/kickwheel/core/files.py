@@ -13,18 +13,20 @@ from typing import IO
 from kickwheel.core.errors import StoreError
 
 
-def write_whole(path: Path, data: bytes | str) -> None:
+def write_whole(path: Path, data: bytes | str, *, mode: int = 0o644) -> None:
     """Writes beside `path`, flushes to disk and renames: readers see the old bytes or the new.
 
+    Args:
+        mode: who may read and write it, at no moment more than these.
     Raises:
         StoreError: the disk is full or the folder cannot be written; `path` is as it was.
     """
-    with writing(path) as file:
+    with writing(path, mode=mode) as file:
         file.write(data.encode() if isinstance(data, str) else data)
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[IO[bytes]]:
+def writing(path: Path, *, mode: int = 0o644) -> Iterator[IO[bytes]]:
     """A file that takes the place of `path` when the block ends well, and is gone otherwise.
 
     Raises:
@@ -39,7 +41,7 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        beside.chmod(0o644)
+        beside.chmod(mode)
         beside.replace(path)
         beside = None
     except OSError as error:

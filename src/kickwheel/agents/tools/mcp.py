@@ -11,19 +11,23 @@ for instructions. Both eras of the protocol are spoken (2026-07-28 and before).
 import asyncio
 import re
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, model_validator
 
 from kickwheel.agents.caller import caller
 from kickwheel.agents.tools.mcp_answer import arguments_schema, failure, pictured, text_of
+from kickwheel.agents.tools.mcp_kept import Kept
 from kickwheel.agents.tools.mcp_link import Link, Server
+from kickwheel.agents.tools.mcp_login import LoginAuth, log_in
 from kickwheel.agents.tools.mcp_more import What, more_tools
-from kickwheel.agents.tools.mcp_oauth import Credentials, OauthAuth
-from kickwheel.agents.tools.tool import Effects, Limits, Tool, Toolbox, ToolPart
+from kickwheel.agents.tools.mcp_oauth import Fetching, OauthAuth
+from kickwheel.agents.tools.tool import Effects, Limits, Pictured, Tool, Toolbox, ToolPart
 from kickwheel.core.config import key_from
 from kickwheel.core.errors import MissingExtra, ToolError, UsageError
 from kickwheel.core.plugins import Context, nearest
@@ -52,8 +56,9 @@ class Mcp(ToolPart):
     own. It gets these, PATH, HOME and LANG, and no others."""
     headers: Mapping[str, SecretStr] = Field(default_factory=dict)
     """Headers of each request to the URL, for example `Authorization: ${CLINIC_TOKEN}`."""
-    auth: OauthAuth | None = None
-    """`kind: oauth` where tokens must be fetched; a fixed one stands in `headers`."""
+    auth: Annotated[OauthAuth | LoginAuth, Field(discriminator="kind")] | None = None
+    """`kind: oauth` where a program fetches its tokens, `kind: login` where a person logs in; a
+    fixed one stands in `headers`."""
     as_caller: bool = False
     """Whether calls carry the token of the caller whom the agent works for, each caller over a
     connection of their own; the list of tools is read with `headers`."""
@@ -84,21 +89,13 @@ class Mcp(ToolPart):
     @asynccontextmanager
     async def open(self, context: Context) -> AsyncGenerator[Toolbox]:
         """The server's tools; the list follows the server's."""
-        try:
-            import mcp  # noqa: F401
-        except ImportError as error:
-            raise MissingExtra("tools of MCP servers", "mcp") from error
-        server = Server(
-            name=context.name,
-            command=self.command,
-            folder=context.folder,
-            env=_values(self.env, f"tools.{context.name}.env"),
-            url=self.url,
-            headers=_values(self.headers, f"tools.{context.name}.headers"),
-            oauth=_credentials(self.auth, f"tools.{context.name}.auth"),
-            legacy=self.protocol == "legacy",
-            start_s=self.start_s,
-        )
+        server = self._server(context.name, context.folder)
+        kept = Kept(context.store.folder, context.name, self.url)
+        if isinstance(self.auth, OauthAuth):
+            secret = _value(self.auth.client_secret, f"tools.{context.name}.auth.client_secret")
+            server = replace(server, signs=Fetching(self.url, self.auth, secret))
+        elif isinstance(self.auth, LoginAuth):
+            server = replace(server, signs=kept)
         box = _Box(self, server, context.name, context.store.artifacts)
         try:
             try:
@@ -108,6 +105,54 @@ class Mcp(ToolPart):
             yield box.tools
         finally:
             await box.close()
+            await kept.close()
+
+    async def log_in(
+        self, name: str, folder: Path, store: Path, show: Callable[[str], None], port: int = 0
+    ) -> None:
+        """Returns once a person has logged in.
+
+        Args:
+            name: of this entry in the file.
+            folder: of the app file.
+            store: the folder of the app's store, where the login is kept.
+            show: brings the person to a URL.
+            port: of this machine, to which the browser comes back; 0 takes a free one.
+        Raises:
+            UsageError: nobody can log in there; the text says why.
+            ToolError: no login came of it; the text says why.
+        """
+        if not isinstance(self.auth, LoginAuth):
+            raise UsageError(
+                f"tools.{name}: nobody logs in there. Where a person shall, write "
+                "auth: {kind: login}"
+            )
+        secret = self.auth.client_secret
+        await log_in(
+            self._server(name, folder),
+            Kept(store, name, self.url),
+            self.auth,
+            show,
+            secret=None if secret is None else _value(secret, f"tools.{name}.auth.client_secret"),
+            port=port,
+        )
+
+    def _server(self, name: str, folder: Path) -> Server:
+        """How the server is reached."""
+        try:
+            import mcp  # noqa: F401
+        except ImportError as error:
+            raise MissingExtra("tools of MCP servers", "mcp") from error
+        return Server(
+            name=name,
+            command=self.command,
+            folder=folder,
+            env=_values(self.env, f"tools.{name}.env"),
+            url=self.url,
+            headers=_values(self.headers, f"tools.{name}.headers"),
+            legacy=self.protocol == "legacy",
+            start_s=self.start_s,
+        )
 
 
 class _Box:
@@ -223,29 +268,23 @@ class _McpTool:
         async with self._box.link() as link:
             answer = await link.call(self.theirs, dict(arguments))
         if answer.is_error:
-            raise failure(text_of(answer))
+            raise failure(link.clean(text_of(answer)))
         if all(piece.type != "image" for piece in answer.content):
-            return text_of(answer)
-        return await asyncio.to_thread(pictured, answer, self._box.artifacts)
+            return link.clean(text_of(answer))
+        said = await asyncio.to_thread(pictured, answer, self._box.artifacts)
+        clean = link.clean(said)
+        return Pictured(clean, said.images) if isinstance(said, Pictured) else clean
 
 
 def _values(written: Mapping[str, SecretStr], where: str) -> dict[str, str]:
-    values: dict[str, str] = {}
-    for name, secret in written.items():
-        value = key_from(secret.get_secret_value())
-        if value is None:
-            raise UsageError(f"{where}.{name}: {secret.get_secret_value()} is empty or not set")
-        values[name] = value
-    return values
+    return {name: _value(secret, f"{where}.{name}") for name, secret in written.items()}
 
 
-def _credentials(auth: OauthAuth | None, where: str) -> Credentials | None:
-    if auth is None:
-        return None
-    secret = _values({"client_secret": auth.client_secret}, where)["client_secret"]
-    return Credentials(
-        issuer=auth.issuer, client_id=auth.client_id, client_secret=secret, scopes=auth.scopes
-    )
+def _value(written: SecretStr, where: str) -> str:
+    value = key_from(written.get_secret_value())
+    if value is None:
+        raise UsageError(f"{where}: {written.get_secret_value()} is empty or not set")
+    return value
 
 
 def _wanted(name: str, only: tuple[str, ...]) -> bool:

@@ -11,15 +11,15 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from kickwheel.agents.tools.mcp_oauth import Credentials
 from kickwheel.agents.tools.mcp_person import Questions
 from kickwheel.agents.tools.tool import InvalidArguments
 from kickwheel.core import redact
-from kickwheel.core.errors import ToolError
+from kickwheel.core.errors import KickwheelError, ToolError
 
 if TYPE_CHECKING:
+    import httpx2
     from mcp import Client
     from mcp_types import CallToolResult, Tool
 
@@ -37,6 +37,19 @@ CLOSING_S = 5.0
 _log = logging.getLogger(__name__)
 
 
+class Signs(Protocol):
+    """What signs the requests to a server."""
+
+    refused: KickwheelError | None
+    """Why the last one could not be signed."""
+
+    def signing(self) -> "httpx2.Auth":
+        """What signs the requests of one connection."""
+
+    def clean(self, said: str) -> str:
+        """A text of the server's without the tokens."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
     """How a server is reached."""
@@ -47,14 +60,15 @@ class Server:
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     url: str = ""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    oauth: Credentials | None = None
+    signs: "Signs | None" = None
+    """What signs requests, where more than headers is needed."""
     legacy: bool = False
     start_s: float = 30.0
 
     def acting_for(self, token: str) -> "Server":
         """The same server, called with a caller's own token."""
         others = {k: v for k, v in self.headers.items() if k.lower() != "authorization"}
-        return replace(self, headers={**others, "Authorization": f"Bearer {token}"}, oauth=None)
+        return replace(self, headers={**others, "Authorization": f"Bearer {token}"}, signs=None)
 
 
 class Link:
@@ -118,6 +132,10 @@ class Link:
         """
         return await self.ask(lambda client: client.call_tool(name, arguments))
 
+    def clean(self, said: str) -> str:
+        """A text of the server's without what its requests are signed with."""
+        return said if self._server.signs is None else self._server.signs.clean(said)
+
     async def ask(self, do: Callable[["Client"], Awaitable[T]]) -> T:
         """What the server answers to a request of any kind; errors as of `call`."""
         async with self._opened() as opened:
@@ -138,7 +156,10 @@ class Link:
         try:
             yield opened
         except MCPError as error:
-            said = error.message[:2000]
+            if self._server.signs is not None and self._server.signs.refused is not None:
+                opened.end.come()
+                raise self._server.signs.refused from error
+            said = self.clean(error.message[:2000])
             if error.code == CONNECTION_CLOSED or opened.end.here:
                 opened.end.come(said)
                 why = opened.end.why
@@ -179,7 +200,7 @@ class Link:
         """Opens the connection, holds it until it ends, and closes it."""
         opened: _Open | None = None
         try:
-            async with _connection(self._server, self._changed_later) as opened:
+            async with connection(self._server, self._changed_later) as opened:
                 if not ready.done():
                     ready.set_result(opened)
                 await opened.end.wait()
@@ -188,7 +209,7 @@ class Link:
                 ready.cancel()
             raise
         except ToolError as error:
-            why = redact.text(str(error))
+            why = redact.text(self.clean(str(error)))
             if not ready.done():
                 ready.set_exception(ToolError(f"the server cannot be reached: {why}"))
             else:
@@ -246,7 +267,16 @@ class _End:
 
 
 @asynccontextmanager
-async def _connection(server: Server, changed: Callable[[], None]) -> AsyncGenerator[_Open]:
+async def connection(
+    server: Server, changed: Callable[[], None] = lambda: None
+) -> AsyncGenerator[_Open]:
+    """The server, once it has greeted.
+
+    Args:
+        changed: called when the server says that its list of tools has changed.
+    Raises:
+        ToolError: it cannot be reached, or the connection ended.
+    """
     from mcp import Client
     from mcp_types import ToolListChangedNotification
 

@@ -60,7 +60,7 @@ class _More:
     async def call(self, arguments: Mapping[str, Any]) -> str:
         """What the server says."""
         async with self._linked() as link:
-            return await link.ask(lambda client: self._read(client, arguments))
+            return link.clean(await link.ask(lambda client: self._read(client, arguments)))
 
 
 async def _resources(client: "Client", asked: Mapping[str, Any]) -> str:

@@ -4,10 +4,11 @@ Where tokens are given out is found as the protocol says (RFC 9728, RFC 8414): t
 authorization server. The credentials go there only if it is the one that the file names.
 """
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, SecretStr
+
+from kickwheel.core.errors import KickwheelError
 
 if TYPE_CHECKING:
     import httpx2
@@ -30,42 +31,54 @@ class OauthAuth(BaseModel):
     """What the token shall allow; by default what the server asks for."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Credentials:
-    """What stands in the file, with the secret's value."""
+class Fetching:
+    """Signs with a token that is fetched when it is needed.
 
-    issuer: str
-    client_id: str
-    client_secret: str = field(repr=False)
-    scopes: tuple[str, ...] = ()
+    Args:
+        url: of the MCP server.
+        secret: the value of `auth.client_secret`.
+    """
 
+    refused: KickwheelError | None = None
 
-def signing(url: str, known: Credentials) -> "httpx2.Auth":
-    """What signs the requests to the server at `url`."""
-    from mcp.client.auth.extensions.client_credentials import ClientCredentialsOAuthProvider
+    def __init__(self, url: str, auth: OauthAuth, secret: str) -> None:
+        self._url, self._auth, self._secret = url, auth, secret
+        self._kept = _Kept()
 
-    return ClientCredentialsOAuthProvider(
-        server_url=url,
-        storage=_Kept(),
-        client_id=known.client_id,
-        client_secret=known.client_secret,
-        scope=" ".join(known.scopes) or None,
-        issuer=known.issuer,
-    )
+    def signing(self) -> "httpx2.Auth":
+        """What signs the requests of one connection."""
+        from mcp.client.auth.extensions.client_credentials import ClientCredentialsOAuthProvider
+
+        self._kept = _Kept()
+        return ClientCredentialsOAuthProvider(
+            server_url=self._url,
+            storage=self._kept,
+            client_id=self._auth.client_id,
+            client_secret=self._secret,
+            scope=" ".join(self._auth.scopes) or None,
+            issuer=self._auth.issuer,
+        )
+
+    def clean(self, said: str) -> str:
+        """The text without secret and token."""
+        token = self._kept.token.access_token if self._kept.token else ""
+        for secret in (token, self._secret):
+            said = said.replace(secret, "[secret]") if secret else said
+        return said
 
 
 class _Kept:
     """The token, as long as the connection lasts."""
 
     def __init__(self) -> None:
-        self._token: OAuthToken | None = None
+        self.token: OAuthToken | None = None
         self._client: OAuthClientInformationFull | None = None
 
     async def get_tokens(self) -> "OAuthToken | None":
-        return self._token
+        return self.token
 
     async def set_tokens(self, tokens: "OAuthToken") -> None:
-        self._token = tokens
+        self.token = tokens
 
     async def get_client_info(self) -> "OAuthClientInformationFull | None":
         return self._client

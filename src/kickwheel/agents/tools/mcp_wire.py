@@ -19,11 +19,13 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.message import SessionMessage
 
 from kickwheel.agents.tools.mcp_link import LARGEST, Server
-from kickwheel.agents.tools.mcp_oauth import signing
 from kickwheel.core import redact
+from kickwheel.core.errors import KickwheelError
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
+
+    from kickwheel.agents.tools.mcp_kept import Kept
 
 GRACE_S = 1.0
 """Seconds that a server has to end by itself, and again after SIGTERM."""
@@ -156,13 +158,41 @@ async def over_http(server: Server) -> AsyncGenerator[Any]:
     async with httpx2.AsyncClient(
         # Compressed, a small answer could become a large one.
         headers={"Accept-Encoding": "identity", **server.headers},
-        auth=None if server.oauth is None else signing(server.url, server.oauth),
+        auth=None if server.signs is None else server.signs.signing(),
         timeout=timeout,
         transport=_Bounded(),
     ) as client:
         wire = streamable_http_client(server.url, http_client=client, max_sse_event_size=LARGEST)
         async with wire as streams:
             yield streams
+
+
+class LoggedIn(httpx2.Auth):
+    """Signs with a person's login, which is renewed when it ends or is refused."""
+
+    def __init__(self, kept: "Kept") -> None:
+        self._kept = kept
+
+    async def async_auth_flow(
+        self, request: httpx2.Request
+    ) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
+        """The request, signed; once more where the token was taken back."""
+        try:
+            login = self._kept.read()
+            if login.ends:
+                login = await self._kept.renewed(login.access)
+            request.headers["Authorization"] = f"Bearer {login.access}"
+            answer = yield request
+            if answer.status_code == 401:
+                login = await self._kept.renewed(login.access)
+                request.headers["Authorization"] = f"Bearer {login.access}"
+                answer = yield request
+            if answer.status_code == 401:
+                raise self._kept.ended()
+        except KickwheelError as error:
+            self._kept.refused = error
+            raise
+        self._kept.refused = None
 
 
 class TooMuch(httpx2.StreamError):
