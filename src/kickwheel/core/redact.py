@@ -31,6 +31,8 @@ SHORTEST = 6
 """Characters of the shortest text in which something may be found, `a@b.io`."""
 SHORTEST_KEY = 14
 """Characters of the shortest key that is known by its shape alone."""
+SHORTEST_PASSWORD = 8
+"""Characters of the shortest key of ours that is secret."""
 PLAIN_CHARS = 8 << 20
 """Characters of the texts together that are known to hold nothing in any conversation."""
 PLAIN_FROM, PLAIN_TO = 100, 1 << 15
@@ -162,6 +164,14 @@ def trace(value: Trace) -> Trace:
     in the latter.
     """
     return Redaction().trace(value)
+
+
+def without(value: str, key: str | None) -> str:
+    """The text with `[key]` for our own key, should a server have repeated it.
+
+    `none` and `x`, which are written where a server wants no key, are no secrets.
+    """
+    return value.replace(key, "[key]") if key and len(key) >= SHORTEST_PASSWORD else value
 
 
 def redacted(value: str) -> bool:

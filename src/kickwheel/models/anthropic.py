@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, SecretStr
 
+from kickwheel.core import redact
 from kickwheel.core.config import key_from
 from kickwheel.core.errors import MissingExtra, ModelError
 from kickwheel.core.plugins import Context, Part
@@ -211,4 +212,4 @@ class AnthropicModel:
         return ModelError(f"{self.name}: no whole answer within the request's time", status=504)
 
     def _clean(self, text: str) -> str:
-        return text.replace(self._key, "[key]") if self._key else text
+        return redact.without(text, self._key)

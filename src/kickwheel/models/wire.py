@@ -10,6 +10,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
+from kickwheel.core import redact
 from kickwheel.core.errors import ModelError
 from kickwheel.models.retry import Refused, persist, refused
 
@@ -18,8 +19,6 @@ LONGEST_BODY = 16 << 20
 """Bytes of an answer in one piece at most."""
 LONGEST_ERROR = 64 << 10
 """Bytes of an error's text that are read."""
-SECRET = 8
-"""Letters of a key that is secret at least; `none` and `x` are written where none is wanted."""
 DRAIN_S = 0.1
 """How long the end of a response is waited for, so that its connection can be used again."""
 
@@ -112,7 +111,7 @@ class Wire:
 
     def clean(self, text: str) -> str:
         """The text without our key, should a server have repeated it."""
-        return text.replace(self._key, "[key]") if self._key and len(self._key) >= SECRET else text
+        return redact.without(text, self._key)
 
     async def _begun(
         self, path: str, data: bytes, deadline: float
