@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from kickwheel.cli.show import app_argument
+from kickwheel.cli.show import app_argument, json_option, show_json
 
 
 @click.command()
@@ -19,7 +19,8 @@ from kickwheel.cli.show import app_argument
     default=0,
     help="Port of this machine that the browser comes back to; by default a free one.",
 )
-def command(server: str, app: Path, port: int) -> None:
+@json_option
+def command(server: str, app: Path, port: int, as_json: bool) -> None:
     """Log in at SERVER, an MCP server among APP's tools, by your browser.
 
     What comes of it is kept in a file that only you can read, and renewed while agents work.
@@ -35,9 +36,12 @@ def command(server: str, app: Path, port: int) -> None:
         raise UsageError(f'{plan.file}: no MCP server "{server}". {nearest(server, known)}')
 
     def show(url: str) -> None:
-        click.echo(f"Open this in a browser, if it does not open by itself:\n{url}")
+        click.echo(f"Open this in a browser, if it does not open by itself:\n{url}", err=True)
         # Some browsers are waited for until they are closed.
         threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
 
     asyncio.run(known[server].log_in(server, plan.folder, plan.store, show, port))
-    click.echo(f"You are logged in at {known[server].url}.")
+    if as_json:
+        show_json({"server": server, "url": known[server].url})
+    else:
+        click.echo(f"You are logged in at {known[server].url}.")

@@ -177,7 +177,7 @@ def test_a_person_who_says_no_is_believed(clinic: Clinic) -> None:
     clinic.issuer.says_no = True
     done = clinic.log_in()
     assert done.returncode == 1
-    assert done.stderr.strip() == "error: the authorization server says no: access_denied"
+    assert done.stderr.endswith("\nerror: the authorization server says no: access_denied\n")
     assert not clinic.kept.exists()
 
 
