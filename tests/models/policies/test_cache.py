@@ -158,6 +158,28 @@ async def test_numbers_names_and_negations_make_another_question(
     assert len(first.asked) == 2
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Is there a flight from Oslo to Bergen?", "Is there a flight from Bergen to Oslo?"),
+        ("any train from oslo to bergen?", "any train from bergen to oslo, please?"),
+        ("any train from oslo to bergen?", "any train to oslo from bergen?"),
+        ("Convert 3 EUR to USD", "Convert 3 USD to EUR"),
+        ("move money from my savings to my giro", "move money from my giro to my savings"),
+    ],
+)
+async def test_the_same_words_in_another_order_are_another_question(
+    tmp_path: Path, one: str, other: str
+) -> None:
+    first = Script(says("Yes."))
+    async with opened(tmp_path, yaml(first=first) + NEAR) as app:
+        await complete(app.model("cached"), asked(one))
+        await complete(app.model("cached"), asked(other))
+        assert len(first.asked) == 2
+        await complete(app.model("cached"), asked(f"Hi! {one}"))
+    assert len(first.asked) == 2, "a greeting changes nothing"
+
+
 async def test_calls_are_shared_only_word_for_word(tmp_path: Path) -> None:
     first = Script([CallDelta(0, "{}", "a", "find"), Done("tool_calls", USED)])
     async with opened(tmp_path, yaml(first=first) + NEAR) as app:

@@ -3,14 +3,16 @@
 An answer is shared where everything that it depends on is the same: tenant, model, conversation,
 tools, options. `threshold` also allows another wording of the last question, as near in meaning
 as it says; then numbers, names and negations must be the same ones, since texts that differ in
-those alone are near in every embedding.
+those alone are near in every embedding, and the words that both have must stand in one order,
+since the mean of their vectors is the same in any.
 """
 
 import asyncio
 import logging
 import re
 import time
-from collections.abc import AsyncGenerator
+import zlib
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -57,7 +59,12 @@ _OPENINGS = (
     "please say shall she should show so tell thanks that the their then there these they this "
     "those to was we were what when where which who whom whose why will with would write you your"
 )
+_ANYWHERE = (
+    "a am an and are can could did do does hello hey hi is now please so thanks the will would"
+)
+"""Words that may stand anywhere in a question without making it another one."""
 _negations, _openings = frozenset(_NEGATIONS.split()), frozenset(_OPENINGS.split())
+_anywhere = frozenset(_ANYWHERE.split())
 
 
 class Cache(Part):
@@ -88,6 +95,8 @@ class Answered:
     message: Message
     finish_reason: FinishReason
     model: str
+    order: tuple[int, ...] = ()
+    """Of the question, where another wording may be answered too; see `order`."""
 
 
 class Kept:
@@ -186,6 +195,8 @@ class CachedModel(Wrapped):
                 near = await asyncio.to_thread(self._kept.near, *place)
                 if near is not None and near[1] >= self._threshold:
                     found, how = self._kept.same(near[0]), f"cosine {near[1]:.3f}"
+                    if found is not None and not alike(found.order, order(_last(request))):
+                        found = None
         if found is not None:
             decided(f"cache: hit, {how}")
             for delta in _pieces(found):
@@ -197,7 +208,7 @@ class CachedModel(Wrapped):
             async for delta in deltas:
                 collected.add(delta)
                 if isinstance(delta, Done):
-                    await asyncio.to_thread(self._keep, key, place, collected)
+                    await asyncio.to_thread(self._keep, key, place, request, collected)
                 yield delta
 
     def _place(self, request: ChatRequest) -> "tuple[str, NDArray[numpy.float32]] | None":
@@ -214,7 +225,11 @@ class CachedModel(Wrapped):
         return None if vectors is None or scope is None else (scope, vectors[0])
 
     def _keep(
-        self, key: str, place: "tuple[str, NDArray[numpy.float32]] | None", collected: Collected
+        self,
+        key: str,
+        place: "tuple[str, NDArray[numpy.float32]] | None",
+        request: ChatRequest,
+        collected: Collected,
     ) -> None:
         done, message = collected.done, collected.message()
         if done is None or done.finish_reason not in ("stop", "tool_calls"):
@@ -225,7 +240,12 @@ class CachedModel(Wrapped):
             # A call's arguments are words of the question: another wording, another call.
             place = None
         scope, vector = (place[0], place[1].tobytes()) if place else (None, None)
-        answered = Answered(message=message, finish_reason=done.finish_reason, model=done.model)
+        answered = Answered(
+            message=message,
+            finish_reason=done.finish_reason,
+            model=done.model,
+            order=order(_last(request)) if place else (),
+        )
         try:
             self._kept.add(key, scope, vector, answered)
         except StoreError as error:
@@ -247,6 +267,24 @@ def fixed(text: str) -> list[str]:
         if word[0].isdigit() or negated or named:
             found.append(lower)
     return sorted(found)
+
+
+def order(text: str) -> tuple[int, ...]:
+    """The words of a question as they come first in it, each as 16 bits of its hash: enough to
+    tell «from Oslo to Bergen» from «from Bergen to Oslo», too few to read them."""
+    words = re.findall(r"\w+", text.casefold())
+    kept = (word for word in dict.fromkeys(words) if word not in _anywhere)
+    return tuple(zlib.crc32(word.encode(errors="replace")) & 0xFFFF for word in kept)
+
+
+def alike(one: Sequence[int], other: Sequence[int]) -> bool:
+    """Whether the words that both have stand in the same order."""
+    both = frozenset(one) & frozenset(other)
+    return [word for word in one if word in both] == [word for word in other if word in both]
+
+
+def _last(request: ChatRequest) -> str:
+    return request.messages[-1].content or ""
 
 
 def _pieces(answered: Answered) -> list[Delta]:
