@@ -3,6 +3,7 @@
 import asyncio
 import json
 import secrets
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -45,6 +46,9 @@ class Issuer(OAuthAuthorizationServerProvider[AuthorizationCode, RefreshToken, A
         """Whether Ann does not allow it."""
         self.keys_up = True
         """Whether the key set can be fetched."""
+        self.goes_on = threading.Event()
+        """Set, unless the key set shall be long in coming."""
+        self.goes_on.set()
         self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         self.kid = "first"
         self.clients: dict[str, OAuthClientInformationFull] = {}
@@ -199,6 +203,7 @@ def issuing() -> Iterator[Issuer]:
 
     async def keys(request: Request) -> JSONResponse:
         issuer.fetched += 1
+        await asyncio.to_thread(issuer.goes_on.wait)
         if not issuer.keys_up:
             return JSONResponse({}, status_code=500)
         return JSONResponse(issuer.key_set())
@@ -238,3 +243,10 @@ def threaded(app: Any, port: int = 0) -> Iterator[str]:
         server.should_exit = True
         thread.join(20)
         assert not thread.is_alive()
+
+
+def free_port() -> int:
+    """A port that nobody listens on, for what must know its address before it starts."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])

@@ -242,6 +242,22 @@ def test_while_the_keys_cannot_be_fetched_known_ones_are_good_and_others_are_tol
         assert asked(served, issuer.token(aud=URL, headers={"kid": "new"})).status_code == 503
 
 
+def test_whose_key_is_known_waits_for_no_fetch(
+    serving: Any, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving() as served:
+        assert asked(served, issuer.token(aud=URL)).status_code == 200
+        monkeypatch.setattr(issuers, "GOOD_FOR_S", -1.0)
+        issuer.goes_on.clear()
+        try:
+            before = issuer.fetched
+            for _ in range(3):
+                assert asked(served, issuer.token(aud=URL)).status_code == 200
+            assert issuer.fetched <= before + 1
+        finally:
+            issuer.goes_on.set()
+
+
 def test_an_issuer_that_is_another_than_it_should_be_is_not_believed(
     tmp_path: Path, rooms: Rooms, issuer: Issuer
 ) -> None:

@@ -24,6 +24,7 @@ GOOD_FOR_S = 3600.0
 AGAIN_S = 10.0
 """Seconds between two fetches, however many tokens name keys that nobody knows."""
 TIMEOUT_S = 10.0
+"""Of one fetch, metadata and keys."""
 BYTES = 1 << 20
 """Of one answer at most."""
 
@@ -50,7 +51,7 @@ class Issuer:
         self._keys: Mapping[str, Key] = {}
         self._fetched = self._tried = -GOOD_FOR_S
         self._why = ""
-        self._lock = asyncio.Lock()
+        self._fetching: asyncio.Task[None] | None = None
 
     async def key(self, identity: str | None) -> Key | None:
         """The key of that id; `None` where the issuer has no such.
@@ -60,11 +61,16 @@ class Issuer:
         Raises:
             Refused: the keys cannot be had, 503.
         """
-        if self._needed(identity):
-            async with self._lock:  # Tokens that come together wait for one fetch.
-                if self._needed(identity):
-                    await self._fetch()
         found = self._find(identity)
+        now = time.monotonic()
+        wanted = found is None or now - self._fetched > GOOD_FOR_S
+        if wanted and self._fetching is None and now - self._tried > AGAIN_S:
+            self._tried = now
+            self._fetching = asyncio.create_task(self._fetch())
+        if found is None and self._fetching is not None:
+            # Whose key is known waits for nothing; the others all for one fetch.
+            await asyncio.shield(self._fetching)
+            found = self._find(identity)
         if found is None and self._why:
             raise Refused(
                 503,
@@ -75,29 +81,24 @@ class Issuer:
             )
         return found
 
-    def _needed(self, identity: str | None) -> bool:
-        now = time.monotonic()
-        unknown = self._find(identity) is None or now - self._fetched > GOOD_FOR_S
-        return unknown and now - self._tried > AGAIN_S
-
     def _find(self, identity: str | None) -> Key | None:
         if identity is None:
             return next(iter(self._keys.values())) if len(self._keys) == 1 else None
         return self._keys.get(identity)
 
     async def _fetch(self) -> None:
-        self._tried = time.monotonic()
         try:
-            timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
-            async with aiohttp.ClientSession(timeout=timeout) as session:
+            async with asyncio.timeout(TIMEOUT_S), aiohttp.ClientSession() as session:
                 where = await self._key_set(session)
                 self._keys = dict(_usable(await _read(session, where)))
         except (aiohttp.ClientError, TimeoutError, ValueError, OSError) as error:
-            self._why = redact.text(str(error)[:300]) or type(error).__name__
+            self._why = redact.text(str(error)[:300]) or f"no answer within {TIMEOUT_S:g} s"
             _log.warning("the keys of %s cannot be fetched: %s", self.url, self._why)
         else:
             self._why = "" if self._keys else "it has none that sign tokens"
-            self._fetched = self._tried
+            self._fetched = time.monotonic()
+        finally:
+            self._fetching = None
 
     async def _key_set(self, session: aiohttp.ClientSession) -> str:
         """Where the keys are, as the issuer's metadata says."""

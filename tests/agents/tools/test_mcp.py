@@ -300,7 +300,7 @@ async def test_the_server_on_the_page_works_as_the_page_sets_it_up(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CLINIC_TOKEN", "t0ken")
-    yaml, code = (
+    yaml, code, *_ = (
         text.split("```")[0]
         for text in re.split(r"```(?:yaml|python)\n", PAGE.read_text("utf-8"))[1:]
     )

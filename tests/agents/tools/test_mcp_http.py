@@ -242,7 +242,7 @@ async def test_calls_are_made_in_the_callers_name(
                     assert (await said(tools, "say", text=name)).text == name
                 assert set(guarded.seen) == {f"Bearer {name}"}
             nobody = await said(tools, "say", text="x")
-            assert "works in the caller's name, and no caller is known here" in nobody.text
+            assert "works in the caller's name, and this caller has no token for it" in nobody.text
 
 
 async def test_connections_of_callers_are_kept_up_to_a_number(

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import socket
 import stat
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from mcp.server.auth.settings import AuthSettings
 from mcp.shared.auth import OAuthClientInformationFull
 from pydantic import AnyUrl
 from tests.agents.tools.test_mcp_http import echo, lowlevel, said
-from tests.issuing import Issuer, issuing, threaded
+from tests.issuing import Issuer, free_port, issuing, threaded
 
 from kickwheel.agents.tools import Tool
 from kickwheel.app import check_app, open_app
@@ -34,6 +33,16 @@ with httpx2.Client(timeout=20) as browser:
         assert stranger.status_code == 400, stranger.text
     print(browser.get(back).text, file=open("browser.txt", "w"))
 """
+
+
+def logged_in(
+    app: Path, server: str, *more: str, browser: str = "", **env: str
+) -> "subprocess.CompletedProcess[str]":
+    """`kickwheel login`, with a browser that goes where it is sent."""
+    (app / "browser.py").write_text(BROWSER)
+    command = [KICKWHEEL, "login", str(app), server, *more]
+    env = {**os.environ, "BROWSER": f"{sys.executable} browser.py %s {browser}", **env}
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=app, env=env)
 
 
 class Clinic:
@@ -56,16 +65,8 @@ class Clinic:
         tools = f"tools:\n  clinic: {{kind: mcp, url: '{url or self.url}', auth: {auth}}}\n"
         (self.folder / "app.yml").write_text(tools)
 
-    def log_in(
-        self, *more: str, browser: str = "", **env: str
-    ) -> "subprocess.CompletedProcess[str]":
-        """`kickwheel login`, with a browser that goes where it is sent."""
-        (self.folder / "browser.py").write_text(BROWSER)
-        command = [KICKWHEEL, "login", str(self.folder), "clinic", *more]
-        env = {**os.environ, "BROWSER": f"{sys.executable} browser.py %s {browser}", **env}
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=60, cwd=self.folder, env=env
-        )
+    def log_in(self, *more: str, **options: str) -> "subprocess.CompletedProcess[str]":
+        return logged_in(self.folder, "clinic", *more, **options)
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[dict[str, Tool]]:
@@ -77,9 +78,7 @@ class Clinic:
 def clinic(tmp_path: Path) -> Iterator[Clinic]:
     with issuing() as issuer:
         found = Clinic(tmp_path, issuer)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         found.url = f"http://127.0.0.1:{port}/mcp"
         # As text: a URL object would get a slash at its end.
         settings = AuthSettings.model_validate(
@@ -184,9 +183,7 @@ def test_a_person_who_says_no_is_believed(clinic: Clinic) -> None:
 async def test_a_client_that_is_known_already_is_not_registered(
     clinic: Clinic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     issuer = clinic.issuer
     issuer.registers = False
     issuer.clients["desk"] = OAuthClientInformationFull(

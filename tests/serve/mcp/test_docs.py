@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 from mcp import Client, StdioServerParameters
 
+from kickwheel.app import open_app
+from tests.agents.tools.test_mcp_http import said
+from tests.agents.tools.test_mcp_login import logged_in
+from tests.issuing import free_port, issuing
 from tests.serve.mcp.served import KICKWHEEL, serving
 
 PAGE = (Path(__file__).parents[3] / "docs" / "mcp.md").read_text(encoding="utf-8")
@@ -51,3 +55,33 @@ async def test_the_command_on_the_page_starts_the_server(app: Path) -> None:
     )
     async with Client(command) as client:
         assert "desk" in {tool.name for tool in (await client.list_tools()).tools}
+
+
+async def test_the_two_apps_of_the_page_work_together_once_a_person_has_logged_in(
+    app: Path, tmp_path: Path
+) -> None:
+    door, login = blocks("yaml")[1:]
+    other = tmp_path / "other"
+    other.mkdir()
+    port = free_port()
+    with issuing() as issuer:
+
+        def here(text: str) -> str:
+            return (
+                text.replace("https://login.example.com", issuer.url)
+                .replace("https://agents.example.com", f"http://127.0.0.1:{port}")
+                .replace("0.0.0.0", "127.0.0.1")
+            )
+
+        offer = "  mcp: {offer: [desk, papers]}\n"
+        front = (app / "app.yml").read_text().partition("serve:\n")[0]
+        (app / "app.yml").write_text(front + here(door) + offer)
+        (other / "app.yml").write_text(here(login))
+        with serving(app, "--port", str(port)):
+            done = logged_in(other, "orders")
+            assert done.returncode == 0, done.stderr
+            assert here(blocks("console")[0].splitlines()[-1]) in done.stdout
+            async with open_app(other) as opened:
+                tools = {tool.spec.name: tool for tool in opened.live["tools", "orders"]}
+                result = await said(tools, "papers_read", path="terms.md")
+                assert "30 days." in result.text

@@ -1,6 +1,5 @@
 """The SDK's own client logs in and calls, at an authorization server that is the SDK's too."""
 
-import socket
 from collections.abc import Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,7 +18,7 @@ from mcp.shared.auth import (
 )
 from pydantic import AnyUrl
 
-from tests.issuing import Issuer, issuing
+from tests.issuing import Issuer, free_port, issuing
 from tests.serve.mcp.served import ERAS, Server, serving
 
 BACK = "http://127.0.0.1:9/callback"
@@ -68,9 +67,7 @@ def issuer() -> Iterator[Issuer]:
 
 @pytest.fixture
 def server(folder: Path, issuer: Issuer) -> Iterator[Server]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     file = folder / "app.yml"
     oauth = f"oauth: {{issuer: '{issuer.url}', url: 'http://127.0.0.1:{port}'}}"
     file.write_text(file.read_text().replace("  auth: {", f"  auth: {{{oauth}, "))

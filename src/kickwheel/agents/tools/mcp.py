@@ -183,7 +183,9 @@ class _Box:
             return
         token = caller().token
         if token is None:
-            raise ToolError("this tool works in the caller's name, and no caller is known here")
+            raise ToolError(
+                "this tool works in the caller's name, and this caller has no token for it"
+            )
         key = token.get_secret_value()
         link = self._callers.get(key)
         if link is None:
