@@ -100,6 +100,36 @@ async def test_nothing_is_shared_between_tenants(tmp_path: Path) -> None:
     assert len(first.asked) == 2
 
 
+@pytest.mark.parametrize(
+    "between",
+    [
+        "",
+        "chain: {kind: fallback, models: [metered, metered]}\n",
+        "chain: {kind: hedged, model: metered}\n",
+        "chain: {kind: cache, model: metered}\n",
+    ],
+    ids=["alone", "fallback", "hedged", "cache"],
+)
+async def test_whose_budget_is_used_up_is_refused_alone(tmp_path: Path, between: str) -> None:
+    first = Script([0.05, *says("Me.")])
+    lines = "metered: {kind: budget, model: first, user: {tokens: 12}}\n" + between
+    lines += f"once: {{kind: coalesced, model: {'chain' if between else 'metered'}}}\n"
+    async with opened(tmp_path, yaml(first=first) + lines) as app:
+
+        async def ask(user: str, question: ChatRequest = ASKED) -> int | str | None:
+            with acting_for(Caller(user=user)):
+                try:
+                    return (await complete(app.model("once"), question)).message.content
+                except ModelError as error:
+                    return error.status
+
+        other = ChatRequest(messages=(Message(role="user", content="Where?"),))
+        assert await ask("ann", other) == "Me.", "12 tokens"
+        told = await asyncio.gather(ask("ann"), ask("bob"), ask("bob"))
+    assert told == [429, "Me.", "Me."]
+    assert len(first.asked) == 2, "and one is still asked once"
+
+
 async def test_answers_that_are_meant_to_vary_are_not_shared(tmp_path: Path) -> None:
     first = Script([0.05, *says("Me.")])
     sampled = ChatRequest(messages=ASKED.messages, temperature=0.8)

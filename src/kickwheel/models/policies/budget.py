@@ -152,6 +152,12 @@ class BudgetModel(Wrapped):
         self._options, self._ledger = options, ledger
         self._under_way: dict[str, list[Spent]] = {}
 
+    @property
+    def personal(self) -> bool:
+        """Whether users or keys have budgets of their own; see `wrapped.personal`."""
+        own = self._options.user is not None or self._options.key is not None
+        return own or super().personal
+
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Delta]:
         """The model's answer.
 

@@ -1,14 +1,15 @@
 """`kind: coalesced`: one request for many that ask the same at once."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Hashable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Annotated
 
 from kickwheel.core.plugins import Context, Name, Part
+from kickwheel.models.caller import caller
 from kickwheel.models.chat import ChatRequest, Delta, Done, Model, Usage
 from kickwheel.models.policies.told import Told
-from kickwheel.models.policies.wrapped import Wrapped, decided, question, reading
+from kickwheel.models.policies.wrapped import Wrapped, decided, personal, question, reading
 
 SPENT_NOTHING = Usage(cost_usd=0.0)
 
@@ -29,7 +30,7 @@ class CoalescedModel(Wrapped):
 
     def __init__(self, name: str, model: Model) -> None:
         super().__init__(name, model)
-        self._running: dict[tuple[str, float, bool], Told] = {}
+        self._running: dict[Hashable, Told] = {}
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Delta]:
         """The answer, from its beginning, also where it was under way already.
@@ -46,7 +47,9 @@ class CoalescedModel(Wrapped):
                     yield delta
             return
         # With the time: nobody waits longer than was asked for, and nobody less.
-        key = (asked, request.timeout_s, request.whole)
+        # And of one caller, where another one's budget may be used up.
+        who = (caller().user, caller().token) if personal(self.model) else None
+        key = (asked, request.timeout_s, request.whole, who)
         answer = self._running.get(key)
         if answer is None or answer.ended:
             answer = self._running[key] = Told(self.model.stream(request))

@@ -13,7 +13,7 @@ from kickwheel.core.errors import EngineError, ModelError
 from kickwheel.core.plugins import Context, Name, Part
 from kickwheel.models import observed
 from kickwheel.models.chat import ChatRequest, Delta, Done, Model, Usage
-from kickwheel.models.policies.wrapped import decided, identity, reading
+from kickwheel.models.policies.wrapped import decided, identity, personal, reading
 
 
 class Fallback(Part):
@@ -44,6 +44,11 @@ class Chain:
     def identity(self) -> str:
         """What answers, whoever of them does."""
         return " or ".join(identity(model) for model in self.models)
+
+    @property
+    def personal(self) -> bool:
+        """Whether one of them is; see `wrapped.personal`."""
+        return any(personal(model) for model in self.models)
 
     def cost_usd(self, usage: Usage) -> float | None:
         """What an answer cost at most: usage of this chain tells by itself what it did cost."""

@@ -19,7 +19,7 @@ from kickwheel.core.plugins import Context, Name, Part
 from kickwheel.models import observed
 from kickwheel.models.chat import ChatRequest, Delta, Done, Model
 from kickwheel.models.policies.told import Told
-from kickwheel.models.policies.wrapped import Wrapped, decided
+from kickwheel.models.policies.wrapped import Wrapped, decided, personal
 
 SEEN = 200
 """Times to the first piece that are remembered."""
@@ -55,6 +55,11 @@ class HedgedModel(Wrapped):
         self._after_s = after_s
         # Answers in one piece begin when they end, so they have times of their own.
         self._seen = {whole: deque[float](maxlen=SEEN) for whole in (False, True)}
+
+    @property
+    def personal(self) -> bool:
+        """Whether one of both is; see `wrapped.personal`."""
+        return personal(self.model) or personal(self.second)
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Delta]:
         """The answer that begins first; the other one is cancelled.

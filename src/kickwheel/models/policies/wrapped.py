@@ -29,6 +29,11 @@ class Wrapped:
         """What answers; see `identity`."""
         return identity(self.model)
 
+    @property
+    def personal(self) -> bool:
+        """Whether one may be refused what another one is answered; see `personal`."""
+        return personal(self.model)
+
     def cost_usd(self, usage: Usage) -> float | None:
         """What an answer cost, in dollars; `None` where no prices are set."""
         return observed.cost_usd(self.model, usage)
@@ -37,6 +42,12 @@ class Wrapped:
 def identity(model: Model) -> str:
     """What answers behind a name: it changes with the model there, its address, its adapter."""
     return str(getattr(model, "identity", model.name))
+
+
+def personal(model: Model) -> bool:
+    """Whether the model refuses one what it answers another one, as where each has a budget of
+    their own."""
+    return bool(getattr(model, "personal", False))
 
 
 def question(request: ChatRequest, model: Model) -> str | None:
