@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -18,9 +19,10 @@ from pydantic import AnyUrl
 from tests.agents.tools.test_mcp_http import echo, lowlevel, said
 from tests.issuing import Issuer, free_port, issuing, threaded
 
-from kickwheel.agents.tools import Tool
+from kickwheel.agents.tools import Tool, mcp_login
+from kickwheel.agents.tools.mcp import Mcp
 from kickwheel.app import check_app, open_app
-from kickwheel.core.errors import ConfigError, UsageError
+from kickwheel.core.errors import ConfigError, ToolError, UsageError
 
 KICKWHEEL = str(Path(sys.executable).with_name("kickwheel"))
 BROWSER = """
@@ -177,6 +179,25 @@ def test_a_person_who_says_no_is_believed(clinic: Clinic) -> None:
     done = clinic.log_in()
     assert done.returncode == 1
     assert done.stderr.endswith("\nerror: the authorization server says no: access_denied\n")
+    assert not clinic.kept.exists()
+
+
+async def test_where_nobody_comes_or_nobody_can_it_is_told(
+    clinic: Clinic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mcp_login, "WAIT_S", 0.6)
+    part = check_app(clinic.folder).parts["tools", "clinic"]
+    assert isinstance(part, Mcp)
+    place = clinic.folder, clinic.folder / ".kickwheel"
+    shown: list[str] = []
+    with pytest.raises(ToolError, match=r"nobody has logged in within 0\.01 minutes"):
+        await part.log_in("clinic", *place, shown.append)
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        port = busy.getsockname()[1]
+        with pytest.raises(UsageError, match=f"port {port} is busy; take another: --port"):
+            await part.log_in("clinic", *place, shown.append, port)
     assert not clinic.kept.exists()
 
 

@@ -53,6 +53,10 @@ class Login(msgspec.Struct, frozen=True, kw_only=True):
     until: float | None = None
     """Unix time at which `access` ends, where that is known."""
 
+    def __repr__(self) -> str:
+        """Without what nobody may read."""
+        return f"Login(server={self.server!r})"
+
     @property
     def ends(self) -> bool:
         """Whether the token has ended, or will before an answer comes."""

@@ -1,7 +1,9 @@
 """Logging in at an MCP server, by a person with a browser: OAuth 2.1 with PKCE, by the SDK.
 
-the server says whom it trusts ─▶ we register there ─▶ the person says yes in the browser
-  ─▶ it comes back to a port of this machine, with a code ─▶ the code becomes tokens
+    the server says whom it trusts ─▶ we register there ─▶ the person says yes in the browser
+      ─▶ it comes back to a port of this machine, with a code ─▶ the code becomes tokens
+
+What came of it is used and renewed by `mcp_kept`.
 """
 
 import asyncio
