@@ -10,12 +10,16 @@ from tests.agents.desk import answer, desk, last
 
 from kickwheel.agents import Finished, Text
 from kickwheel.agents.ask import ask
+from kickwheel.agents.keeper import Keeper
 from kickwheel.agents.kinds.vote import Vote, Voting, plain
 from kickwheel.app import check_app
 from kickwheel.core.errors import ConfigError, ModelError
+from kickwheel.core.store import open_store
+from kickwheel.models.caller import Caller, acting_for
 from kickwheel.models.chat import CallDelta, ChatRequest, Delta, Done, TextDelta, Usage, complete
 from kickwheel.records import Message, ToolSpec, genai
 
+BUSY = ModelError("m: too many requests", status=429)
 QUESTION = (Message(role="user", content="What is 6 times 7?"),)
 APP = """
 models: {m: {kind: openai, model: m, base_url: URL, api_key: k}}
@@ -126,15 +130,32 @@ async def test_calls_are_the_same_by_name_and_arguments() -> None:
 
 
 async def test_a_voter_that_fails_has_no_vote_and_only_all_of_them_are_an_error() -> None:
-    broken = ModelError("m: too many requests", status=429)
+    broken = ModelError("m: too many requests", status=429, retry_after_s=30)
     assert await said(crowd(Scripted(broken, "42"), samples=2)) == "42"
     with pytest.raises(ModelError, match="none of 2 votes has an answer") as raised:
         await said(crowd(Scripted(broken), samples=2))
-    assert raised.value.status == 429
+    assert (raised.value.status, raised.value.retry_after_s) == (429, 30)
     with pytest.raises(ModelError, match=r'the last: nothing in it matches "x="'):
         await said(crowd(Scripted("42"), samples=2, pattern="x="))
     with pytest.raises(ModelError, match="the last: it is empty"):
         await said(crowd(Scripted(" "), samples=2))
+
+
+@pytest.mark.parametrize(
+    ("first", "asked"), [(BUSY, 4), ("42", 3)], ids=["none answers", "too few agree"]
+)
+async def test_a_vote_that_failed_asks_only_those_again_who_had_no_answer(
+    tmp_path: Path, first: Any, asked: int
+) -> None:
+    model = Scripted(first, BUSY, "42")
+    agent = crowd(model, samples=2, agree=1)
+    with open_store(tmp_path) as store:
+        async with Keeper(store) as agent.keeper:
+            with acting_for(Caller(user="ann", key="k")):
+                with pytest.raises(ModelError):
+                    await said(agent)
+                assert await said(agent) == "42"
+    assert len(model.asked) == asked
 
 
 async def test_a_budget_ends_the_vote() -> None:

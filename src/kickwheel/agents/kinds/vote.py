@@ -115,10 +115,8 @@ class Ballot:
     """`None` where there is none that counts."""
     calls: bool = False
     """Whether it is a call of the caller's tools."""
-    error: str = ""
+    error: ModelError | ToolError | None = None
     """Why there is no answer."""
-    status: int = 502
-    """Of the error."""
 
 
 class Voting(Worker):
@@ -142,22 +140,14 @@ class Voting(Worker):
         counted = self._counted(ballots)
         self._note(counted)
         if not counted:
-            last = ballots[-1]
-            pattern = self._vote.pattern
-            why = last.error or (
-                "it is empty" if pattern is None else f'nothing in it matches "{pattern}"'
-            )
-            raise ModelError(
-                f"none of {len(ballots)} votes has an answer that counts; the last: {why}",
-                status=last.status,
-            )
+            raise self._nothing(ballots)
         best = max(counted, key=len)
         share = self._vote.agree
         if share is not None and len(best) < _enough(share, total) and self._judge is None:
             raise ModelError(
                 f"the voters do not agree: {len(best)} of {total} say the same, "
                 f"{share:g} of them should. Name a judge, or ask for less with agree"
-            )
+            ) from _failures(ballots)
         judged = self._judge is not None and len(counted) > 1
         if judged and (share is None or len(best) < _enough(share, total)):
             best = counted[await self._judged(run, counted)]
@@ -186,24 +176,33 @@ class Voting(Worker):
             seed = (self._vote.seed if request.seed is None else request.seed) + number
             request = structs.replace(request, temperature=self._vote.temperature, seed=seed)
 
-        async def do() -> Ballot:
-            try:
-                finished = await run.hand(voter, messages, request)
-            except ModelError as error:
-                return Ballot(by=voter.name, error=str(error), status=error.status)
-            except ToolError as error:
-                return Ballot(by=voter.name, error=str(error))
-            if finished.why in ("answered", "calls"):
-                calls = finished.why == "calls"
-                return Ballot(by=voter.name, answer=finished.answer, calls=calls)
-            status = 504 if finished.why in SPENT else 502
-            why = finished.note or f"{voter.name} ended with {finished.why}"
-            return Ballot(by=voter.name, error=why, status=status)
+        async def do() -> Finished:
+            finished = await run.hand(voter, messages, request)
+            if finished.why not in ("answered", "calls"):
+                why = finished.note or f"{voter.name} ended with {finished.why}"
+                raise ModelError(why, status=504 if finished.why in SPENT else 502)
+            return finished
 
-        # How it comes changes nothing in the answer. A vote that failed is kept as it came out:
-        # asked again, it might decide otherwise.
+        # How it comes changes nothing in the answer. A vote that failed is kept as it came out
+        # unless the whole vote fails: asked again, it might decide otherwise.
         same = structs.replace(request, whole=False)
-        return await run.step(f"vote {number}", (voter.name, messages, same), do, Ballot)
+        try:
+            finished = await run.step(f"vote {number}", (voter.name, messages, same), do, Finished)
+        except (ModelError, ToolError) as error:
+            return Ballot(by=voter.name, error=error)
+        return Ballot(by=voter.name, answer=finished.answer, calls=finished.why == "calls")
+
+    def _nothing(self, ballots: Sequence[Ballot]) -> ModelError:
+        """That no vote counts, and why."""
+        last, pattern = ballots[-1].error, self._vote.pattern
+        why = "it is empty" if pattern is None else f'nothing in it matches "{pattern}"'
+        error = ModelError(
+            f"none of {len(ballots)} votes has an answer that counts; the last: {last or why}",
+            status=getattr(last, "status", 502),
+            retry_after_s=getattr(last, "retry_after_s", None),
+        )
+        error.__cause__ = _failures(ballots)
+        return error
 
     def _counted(self, ballots: Sequence[Ballot]) -> list[list[Ballot]]:
         """The ballots with an answer, those that say the same together; in the order they came."""
@@ -261,6 +260,12 @@ class Voting(Worker):
                 f"{len(same)} × {_shown(same[0].answer)}"
                 for same in sorted(counted, key=len, reverse=True)
             ]
+
+
+def _failures(ballots: Sequence[Ballot]) -> ExceptionGroup | None:
+    """What the voters failed with: a run that failed for it asks them again."""
+    errors = [ballot.error for ballot in ballots if ballot.error is not None]
+    return ExceptionGroup("votes that failed", errors) if errors else None
 
 
 def plain(text: str) -> str:
