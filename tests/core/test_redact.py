@@ -1,4 +1,6 @@
 import json
+import re
+from collections.abc import Callable
 from datetime import date, datetime
 from typing import Any
 
@@ -7,7 +9,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kickwheel.core import redact
-from kickwheel.records import AcceptedCall, Feedback, Message, Span, ToolCall, ToolSpec, Trace
+from kickwheel.records import (
+    AcceptedCall,
+    Feedback,
+    Message,
+    Span,
+    ToolCall,
+    ToolSpec,
+    Trace,
+    genai,
+)
 
 digits = st.text("0123456789", min_size=1, max_size=1)
 words = st.sampled_from(
@@ -301,3 +312,46 @@ def test_a_conversation_seen_at_a_glance_is_redacted_as_message_by_message(
     else:
         once = redact.Redaction()
         assert found.spans[0].input == tuple(once.message(message) for message in messages)
+
+
+_LOOKS = [
+    (redact._KEY, redact._shaped),
+    (redact._ASSIGNED, lambda text: redact._secret(text.lower())),
+    (redact._RUN, redact._has_run),
+]
+
+
+@pytest.mark.parametrize(("pattern", "look"), _LOOKS, ids=["key", "assigned", "run"])
+@given(data=st.data())
+def test_what_a_pattern_finds_is_seen_at_a_glance(
+    pattern: re.Pattern[str], look: Callable[[str], bool], data: st.DataObject
+) -> None:
+    assert look(data.draw(st.from_regex(pattern)))
+
+
+@given(st.text("0159 ().-/\u00a0\u2011\u2013?x日\ud800", max_size=30))
+def test_a_run_of_digits_is_one_at_a_glance_and_nothing_else_is(text: str) -> None:
+    assert redact._has_run(text) == (redact._RUN.search(text) is not None)
+
+
+@given(
+    attributes=st.dictionaries(
+        st.sampled_from([genai.USER_AGENT, genai.SEED, "phone", "api_key", "ann@example.com"]),
+        st.sampled_from([*_PIECES.split(" "), 5551234567, 4111111111111111, 7, 0.5, True, [], {}])
+        | st.lists(st.sampled_from(_PIECES.split(" ")), max_size=3)
+        | st.dictionaries(st.sampled_from(["mobile", "token"]), st.sampled_from([5551234567, 1])),
+        max_size=4,
+    ),
+    error=st.none() | st.sampled_from(_PIECES.split(" ")),
+)
+def test_a_span_seen_at_a_glance_is_redacted_as_attribute_by_attribute(
+    attributes: dict[str, Any], error: str | None
+) -> None:
+    one = Span(
+        id="1", kind="model", name="m", start_ns=0, end_ns=1, attributes=attributes, error=error
+    )
+    one_by_one = redact.Redaction()
+    for _ in range(2):
+        expected = one_by_one.plain(attributes), error and one_by_one.text(error)
+    found = redact.trace(Trace(id="0", workload="w", spans=(one,))).spans[0]
+    assert (found.attributes, found.error) == expected
