@@ -8,7 +8,7 @@ that are begun in a fixed order keep their places, also when they run at once; w
 which they begin hangs on time, name the place.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -112,6 +112,16 @@ STEPS: ContextVar[Steps] = ContextVar("kickwheel_steps", default=_UNKEPT)
 def steps() -> Steps:
     """The steps of the run that goes on here; outside one, steps that are not kept."""
     return STEPS.get()
+
+
+def because(errors: Iterable[Exception | None]) -> ExceptionGroup | None:
+    """What led to an error of the run that is raised `from` this: asked for again, the run makes
+    the steps again that ended with these.
+
+    Nothing that was kept may hang on how they ended.
+    """
+    found = [error for error in errors if error is not None]
+    return ExceptionGroup("steps that failed", found) if found else None
 
 
 def person(question: str, choices: tuple[str, ...] = ()) -> Coroutine[Any, Any, str]:

@@ -204,7 +204,8 @@ class Drawn(Worker):
         call = ToolCall(id=f"call_{name}", name=tool.spec.name, arguments=json.dumps(arguments))
         (result,) = await run.call({tool.spec.name: tool}, [call])
         if result.state != "done":
-            raise ToolError(f"{self.name}.{name}: {result.text.removeprefix('error: ')}")
+            told = result.text.removeprefix("error: ")
+            raise ToolError(f"{self.name}.{name}: {told}") from result.failure
         return result.text
 
     def _answer(self, run: Run, state: State) -> Finished:

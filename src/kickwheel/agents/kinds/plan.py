@@ -22,6 +22,7 @@ from pydantic import Field
 
 from kickwheel.agents import planned, transcript
 from kickwheel.agents.delegate import tools_of
+from kickwheel.agents.durable import because
 from kickwheel.agents.events import WHY, Finished
 from kickwheel.agents.output import INVALID_IN_A_ROW, Output
 from kickwheel.agents.planned import Step
@@ -125,7 +126,7 @@ class Planning(Worker):
         raise ModelError(
             f"{self.name}: its plan failed {self._plan.replans + 1} times, the last time in step "
             f"{step.id} ({step.call}): {result.text[:500]}"
-        )
+        ) from because(result.failure for _, result in failed)
 
     async def _planned(
         self, run: Run, conversation: Sequence[Message], done: Collection[str]

@@ -19,6 +19,7 @@ from msgspec import UNSET, structs
 from pydantic import Field
 
 from kickwheel.agents.delegate import tools_of
+from kickwheel.agents.durable import because
 from kickwheel.agents.events import Finished
 from kickwheel.agents.output import INVALID_IN_A_ROW
 from kickwheel.agents.run import AgentPart, Run
@@ -122,7 +123,7 @@ class Loop(Worker):
                     f"the last time: {last}"
                 )
             if self._loop.answer == "result" and not wrong:
-                return _result(run, told)
+                return _result(run, told, results)
 
     def _instructions(self) -> tuple[Message, ...]:
         text = self._loop.instructions
@@ -169,10 +170,11 @@ def _with_few_pictures(conversation: Sequence[Message]) -> tuple[Message, ...]:
     )
 
 
-def _result(run: Run, told: Sequence[calling.Result]) -> Finished:
+def _result(run: Run, told: Sequence[calling.Result], last: Sequence[calling.Result]) -> Finished:
     """The tools' own words as the answer."""
     if all(result.state == "failed" for result in told):
-        raise ToolError("\n".join(result.text.removeprefix("error: ") for result in told))
+        words = "\n".join(result.text.removeprefix("error: ") for result in told)
+        raise ToolError(words) from because(result.failure for result in last)
     text = "\n".join(result.text for result in told)
     run.say(text)
     return run.ended("answered", Message(role="assistant", content=text))

@@ -23,6 +23,7 @@ from typing import Annotated, Any
 from msgspec import structs
 from pydantic import Field, field_validator, model_validator
 
+from kickwheel.agents.durable import because
 from kickwheel.agents.events import SPENT, Agent, Finished
 from kickwheel.agents.run import AgentPart, Run, together
 from kickwheel.agents.work import Worker
@@ -134,20 +135,24 @@ class Voting(Worker):
         """Asks until it is decided."""
         total = self._vote.votes
         ballots: list[Ballot] = []
+        last: list[Ballot] = []
         while count := self._needed(ballots):
             asked = range(len(ballots), len(ballots) + count)
-            ballots += await together([partial(self._ask, run, number) for number in asked])
+            last = await together([partial(self._ask, run, number) for number in asked])
+            ballots += last
+        # How many were asked later hung on how the earlier ones ended.
+        failed = because(ballot.error for ballot in last)
         counted = self._counted(ballots)
         self._note(counted)
         if not counted:
-            raise self._nothing(ballots)
+            raise self._nothing(ballots) from failed
         best = max(counted, key=len)
         share = self._vote.agree
         if share is not None and len(best) < _enough(share, total) and self._judge is None:
             raise ModelError(
                 f"the voters do not agree: {len(best)} of {total} say the same, "
                 f"{share:g} of them should. Name a judge, or ask for less with agree"
-            ) from _failures(ballots)
+            ) from failed
         judged = self._judge is not None and len(counted) > 1
         if judged and (share is None or len(best) < _enough(share, total)):
             best = counted[await self._judged(run, counted)]
@@ -196,13 +201,11 @@ class Voting(Worker):
         """That no vote counts, and why."""
         last, pattern = ballots[-1].error, self._vote.pattern
         why = "it is empty" if pattern is None else f'nothing in it matches "{pattern}"'
-        error = ModelError(
+        return ModelError(
             f"none of {len(ballots)} votes has an answer that counts; the last: {last or why}",
             status=getattr(last, "status", 502),
             retry_after_s=getattr(last, "retry_after_s", None),
         )
-        error.__cause__ = _failures(ballots)
-        return error
 
     def _counted(self, ballots: Sequence[Ballot]) -> list[list[Ballot]]:
         """The ballots with an answer, those that say the same together; in the order they came."""
@@ -260,12 +263,6 @@ class Voting(Worker):
                 f"{len(same)} × {_shown(same[0].answer)}"
                 for same in sorted(counted, key=len, reverse=True)
             ]
-
-
-def _failures(ballots: Sequence[Ballot]) -> ExceptionGroup | None:
-    """What the voters failed with: a run that failed for it asks them again."""
-    errors = [ballot.error for ballot in ballots if ballot.error is not None]
-    return ExceptionGroup("votes that failed", errors) if errors else None
 
 
 def plain(text: str) -> str:

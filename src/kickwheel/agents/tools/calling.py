@@ -10,7 +10,7 @@ the end of the whole request (a cancelled task) leaves here as an exception.
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from msgspec import UNSET
@@ -52,6 +52,9 @@ class Result:
     """The arguments as they were understood, where they had to be repaired."""
     images: tuple[Image, ...] = ()
     """Pictures that came with it."""
+    failure: ToolError | None = None
+    """Of a call that failed and may be made again: what a run that fails for it is raised from,
+    see `durable.because`."""
     untrusted: bool = False
     """Whether the app says that nobody vouches for the text."""
 
@@ -189,10 +192,15 @@ class Prepared:
                 raise
             noted.fail(error)
             return Result(f"declined: {error}", "failed", arguments=repaired)
-        made = await step
+        failure = None
+        try:
+            made = await step
+        except ToolError as error:
+            made, failure = _Made(f"error: {error}", "failed"), error
         if made.state != "done" and noted.error is None:  # It was made before the program died.
             noted.error = made.text
-        return _told(ready, made, self._calls, noted, repaired)
+        result = _told(ready, made, self._calls, noted, repaired)
+        return result if failure is None else replace(result, failure=failure)
 
 
 def _objection(ready: Understood, calls: Calls, verdict: Untrusted) -> InvalidArguments | None:
@@ -229,21 +237,30 @@ async def _agreed(ready: Understood, verdict: Untrusted, flow: Flow) -> None:
 
 
 async def _make(ready: Understood, noted: OpenSpan) -> _Made:
+    """What came of the call.
+
+    Raises:
+        ToolError: it failed, and may be made again; its text is what the agent is told.
+    """
     try:
         text = await attempts(ready.tool, ready.name, ready.arguments, ready.limits, noted)
         images = text.images if isinstance(text, Pictured) else ()
         return _Made(_sendable(text[:KEPT_CHARS]), chars=len(text), images=images)
     except InvalidArguments as error:
-        state: Literal["failed", "invalid"] = "invalid"
-        words = str(error)[:ERROR_CHARS]
-        noted.fail(error)
+        _fail(noted, error)
+        return _Made(_sendable(f"error: {str(error)[:ERROR_CHARS]}"), "invalid")
     except Exception as error:  # A tool is anybody's code: its failure is the agent's to handle.
-        state = "failed"
-        words = redact.text(_words(error))
-        noted.fail(error)
+        _fail(noted, error)
         _log.info("tool %s failed", ready.name, exc_info=error)
+        words = _sendable(redact.text(_words(error)))
+        if ready.limits.effects == "once":
+            return _Made(f"error: {words}", "failed")
+        raise ToolError(words) from error
+
+
+def _fail(noted: OpenSpan, error: Exception) -> None:
+    noted.fail(error)
     noted.error = (noted.error or "")[:ERROR_CHARS]
-    return _Made(_sendable(f"error: {words}"), state)
 
 
 def _by_words(words: str | None) -> _Made:
