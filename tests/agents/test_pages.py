@@ -126,10 +126,6 @@ def test_the_model_on_the_page_reads_the_answer() -> None:
 def test_the_agents_of_the_readme_are_a_valid_app(tmp_path: Path) -> None:
     readme = (DOCS.parent / "README.md").read_text("utf-8")
     part = next(b for b in re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL) if "human" in b)
-    (tmp_path / "app.yml").write_text(
-        "models:\n  general: {kind: openai, model: any}\n"
-        "  routing: {kind: local, base: smollm2-135m, adapter: desk/routing}\n" + part,
-        encoding="utf-8",
-    )
+    (tmp_path / "app.yml").write_text(part, encoding="utf-8")
     (tmp_path / "shop.yaml").write_text("openapi: 3.0.0\npaths: {}\n", encoding="utf-8")
     assert len(check_app(tmp_path).parts) == 10
