@@ -19,7 +19,7 @@ APP = """
 models: {general: {kind: "tests.agents.memory.test_agents:Scripted"}}
 tools: {desk: {kind: python, functions: ["tests.agents.memory.test_agents:rooms"]}}
 memory:
-  session: {kind: window, budget_tokens: 1200, summariser: general}
+  session: {kind: window, budget_tokens: 1400, summariser: general}
   longterm: facts
 agents:
   concierge: {kind: tool_loop, model: general, tools: [desk], memory: [session, longterm]}
@@ -121,6 +121,6 @@ def test_a_memory_that_does_not_exist_is_told_with_the_nearest_name(tmp_path: Pa
 
 
 def test_an_option_that_a_memory_does_not_have_is_told(tmp_path: Path) -> None:
-    (tmp_path / "app.yml").write_text(APP.replace("budget_tokens: 1200", "budget_tokens: 0"))
+    (tmp_path / "app.yml").write_text(APP.replace("budget_tokens: 1400", "budget_tokens: 0"))
     with pytest.raises(ConfigError, match=r"memory\.session\.budget_tokens"):
         check_app(tmp_path)
