@@ -28,6 +28,7 @@ from kickwheel.agents.output import INVALID_IN_A_ROW
 from kickwheel.agents.run import AgentPart, Run
 from kickwheel.agents.stubs import Stub, stubs
 from kickwheel.agents.tools import Tool, linked
+from kickwheel.agents.tools.flow import marked
 from kickwheel.agents.tools.monty import Outcome, ProgramLimits, run_program
 from kickwheel.agents.transcript import Prompt
 from kickwheel.agents.work import Worker
@@ -117,6 +118,8 @@ class _Program:
     made: list[str] = field(default_factory=list)
     """Each call with its result, in short."""
     said: list[Any] = field(default_factory=list)
+    untrusted: bool = False
+    """Whether nobody vouches for some of what it was given, so for nothing that it says."""
 
     def functions(self) -> dict[str, Callable[..., Awaitable[Any]]]:
         """What the program can call."""
@@ -124,6 +127,10 @@ class _Program:
             "answer": self._answer,
             **{name: self._function(s) for name, s in self.known.items()},
         }
+
+    def shown(self, text: str) -> str:
+        """What came of the program, as a model may read it."""
+        return marked(text) if self.untrusted else text
 
     async def _answer(self, value: Any = None) -> Any:
         self.said.append(value)
@@ -142,6 +149,7 @@ class _Program:
             place = len(self.made) - 1
             asked = ToolCall(id=identity, name=stub.tool, arguments=written)
             (result,) = await self.run.call(self.tools, [asked], at=at)
+            self.untrusted = self.untrusted or result.untrusted
             self.made[place] = f"{stub.name}({_arguments(given)}) gave {result.text[:200]}"
             if result.state != "done":
                 raise ToolError(result.text.removeprefix("error: "))
@@ -207,9 +215,10 @@ class Coding(Worker):
                     f"{self._model.name} wrote no program that runs, {failed} times in a row; "
                     f"the last time {wrong}"
                 )
+            told = _told(running, outcome, wrong) if wrong else running.shown(result)
             conversation += [
                 Message(role="assistant", content=text),
-                Message(role="user", content=_told(running, outcome, wrong) if wrong else result),
+                Message(role="user", content=told),
             ]
 
     def _limits(self) -> ProgramLimits:
@@ -257,13 +266,13 @@ def _result(running: _Program, outcome: Outcome) -> tuple[str, str]:
 
 def _told(running: _Program, outcome: Outcome, wrong: str) -> str:
     """What the model must know to write the program again."""
-    parts = [f"Your program failed: {wrong}"]
+    parts = [f"Your program failed: {running.shown(wrong)}"]
     if outcome.printed.strip():
-        parts.append(f"It printed:\n{outcome.printed.strip()[:_SHOWN]}")
+        parts.append(f"It printed:\n{running.shown(outcome.printed.strip()[:_SHOWN])}")
     done = [made for made in running.made if made]
     if done:
         listed = "\n".join(done)[:_SHOWN]
-        parts.append(f"It has made these calls, whose effects stay:\n{listed}")
+        parts.append(f"It has made these calls, whose effects stay:\n{running.shown(listed)}")
     parts.append("Write the whole program again, without that mistake.")
     return "\n\n".join(parts)
 

@@ -24,7 +24,7 @@ from pydantic import Field, field_validator, model_validator
 from kickwheel.agents.edges import START, Line, Section, State, When, behind, leading_back
 from kickwheel.agents.events import Agent, Finished
 from kickwheel.agents.run import AgentPart, Run, answered
-from kickwheel.agents.tools import Limits, Tool, Toolbox
+from kickwheel.agents.tools import Tool, Toolbox
 from kickwheel.agents.tools.flow import marked
 from kickwheel.agents.work import Worker
 from kickwheel.core.errors import ModelError, ToolError, UsageError
@@ -150,10 +150,11 @@ class Drawn(Worker):
         self._lines = _plain(options.edges)
         self._back = leading_back(self._lines)
         self._loud = self._only_end()
+        # A tool says so in its limits, an agent elsewhere itself.
         self._untrusted = frozenset(
             name
             for name, one in live.items()
-            if options.nodes[name].tool and getattr(one, "limits", Limits()).trusted is False
+            if getattr(getattr(one, "limits", one), "trusted", None) is False
         )
 
     async def work(self, run: Run) -> Finished:
