@@ -10,6 +10,7 @@ import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -126,18 +127,24 @@ def is_loopback(host: str) -> bool:
 def _check_origin(headers: dict[bytes, bytes]) -> None:
     # A page elsewhere can reach loopback through the user's browser: by a name that it lets point
     # here (then Host is that name) or by a simple POST (then Origin is the page's).
-    host = _hostname("//" + headers.get(b"host", b"").decode("latin-1"))
-    origin = headers.get(b"origin", b"").decode("latin-1")
+    name = _stranger(headers.get(b"host", b""), headers.get(b"origin", b""))
+    if name is not None:
+        raise Refused(
+            403,
+            f"Without an API key this server answers this machine only, not {name}.",
+            code="origin_not_allowed",
+        )
+
+
+@lru_cache(maxsize=64)  # Whoever asks again says the same again.
+def _stranger(host_header: bytes, origin_header: bytes) -> str | None:
+    """The first of both that is not this machine."""
+    host = _hostname("//" + host_header.decode("latin-1"))
+    origin = origin_header.decode("latin-1")
     names = [name for name in (host, _hostname(origin)) if name is not None]
     if origin and _hostname(origin) is None:
         names.append(origin)
-    for name in names:
-        if not is_loopback(name):
-            raise Refused(
-                403,
-                f"Without an API key this server answers this machine only, not {name}.",
-                code="origin_not_allowed",
-            )
+    return next((name for name in names if not is_loopback(name)), None)
 
 
 def _hostname(url: str) -> str | None:
