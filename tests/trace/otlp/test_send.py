@@ -109,7 +109,6 @@ async def until(true: Callable[[], bool]) -> None:
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(send, "PAUSE_S", 0.02)
     monkeypatch.setattr(send, "RETRY_S", 0.02)
-    monkeypatch.setattr(send, "CLOSE_S", 1.0)
 
 
 async def test_traces_leave_together_redacted_with_the_headers_of_the_file() -> None:
