@@ -152,8 +152,8 @@ def test_the_folder_is_looked_at_again(source: Path, monkeypatch: pytest.MonkeyP
             say(server, "mine")
 
 
-def test_a_folder_that_is_not_there_stops_nothing(
-    source: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_folder_that_is_not_there_stops_nothing_and_is_told_with_what_to_do(
+    source: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     app = source.parent / "app"
     shutil.rmtree(source)
@@ -162,6 +162,24 @@ def test_a_folder_that_is_not_there_stops_nothing(
         with urllib.request.urlopen(f"{server.url}/v1/health/ready") as response:
             assert response.status == 200
     assert (app / "tiny.gguf").exists()
+    told = capfd.readouterr().err
+    assert f"NIM_PEFT_SOURCE names {source}: there is no such folder" in told
+    assert "set NIM_PEFT_REFRESH_INTERVAL" in told
+    assert "Errno" not in told
+
+
+def test_a_folder_that_comes_later_is_missed_once_and_then_found(
+    source: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    source.rename(source.parent / "later")
+    with served(source, monkeypatch, every="0.05") as server:
+        assert "mine" not in names(server)
+        time.sleep(0.3)
+        (source.parent / "later").rename(source)
+        _until(lambda: "mine" in names(server))
+    told = capfd.readouterr().err
+    assert told.count("there is no such folder") == 1
+    assert "It is looked for again." in told
 
 
 def _until(true: Any) -> None:

@@ -47,6 +47,8 @@ class PeftFolder:
         """By name, as it was when it was looked at last."""
         self._source = source
         self._cache = cache
+        self._missing = ""
+        """Why the folder could not be looked into, told once; empty while it can."""
         self._seen: dict[str, tuple[object, Fitting | None]] = {}
 
     def look(self, engines: Iterable[Engine]) -> None:
@@ -56,11 +58,7 @@ class PeftFolder:
             engines: of the bases that an adapter may belong to.
         """
         bases = list(engines)
-        try:
-            folders = sorted(f for f in self._source.iterdir() if f.is_dir() and f.name[0] != ".")
-        except OSError as error:
-            _log.warning("%s: %s", SOURCE, error)
-            folders = []
+        folders = self._folders()
         seen: dict[str, tuple[object, Fitting | None]] = {}
         for folder in folders:
             as_it_is = (_state(folder), *(engine.base.name for engine in bases))
@@ -72,6 +70,19 @@ class PeftFolder:
             _log.info("%s: %s is gone, and not served any more", SOURCE, name)
         self._seen = seen
         self.found = {name: fitting for name, (_, fitting) in seen.items() if fitting is not None}
+
+    def _folders(self) -> list[Path]:
+        try:
+            found = sorted(f for f in self._source.iterdir() if f.is_dir() and f.name[0] != ".")
+        except OSError as error:
+            if (why := _missing(self._source, error)) != self._missing:
+                self._missing = why
+                _log.warning("%s", why)
+            return []
+        if self._missing:
+            self._missing = ""
+            _log.info("%s: %s is there now", SOURCE, self._source)
+        return found
 
     def _fitting(self, folder: Path, engines: list[Engine]) -> Fitting | None:
         missing = [f for f in (peft.CONFIG, peft.WEIGHTS) if not (folder / f).is_file()]
@@ -162,6 +173,24 @@ def _state(folder: Path) -> tuple[tuple[int, int], ...]:
         else:
             found.append((about.st_mtime_ns, about.st_size))
     return tuple(found)
+
+
+def _missing(source: Path, error: OSError) -> str:
+    """Why no adapter comes from the folder, and what to do."""
+    what = {
+        FileNotFoundError: "there is no such folder",
+        NotADirectoryError: "that is a file, where a folder of adapters belongs",
+        PermissionError: "it may not be read by this user",
+    }.get(type(error), error.strerror or str(error))
+    again = (
+        "It is looked for again."
+        if os.environ.get(INTERVAL)
+        else f"Then start the server anew, or set {INTERVAL}: seconds from look to look."
+    )
+    return (
+        f"{SOURCE} names {source.absolute()}: {what}. No adapter is served from it. "
+        f"Put <name>/{peft.CONFIG} and <name>/{peft.WEIGHTS} there, or name another folder. {again}"
+    )
 
 
 def _left_out(folder: Path, why: str) -> None:
