@@ -23,7 +23,14 @@ from kickwheel.agents.offered import Offered, offered
 from kickwheel.agents.preview import first
 from kickwheel.agents.run import AgentPart
 from kickwheel.agents.work import Worker
-from kickwheel.appfile import AppFile, Flywheel, check_loop, check_offer, check_record
+from kickwheel.appfile import (
+    AppFile,
+    Flywheel,
+    check_loop,
+    check_offer,
+    check_ours,
+    check_record,
+)
 from kickwheel.core import redact
 from kickwheel.core.config import Document, check, read_yaml
 from kickwheel.core.errors import ConfigError, KickwheelError, Mistake, UsageError
@@ -185,6 +192,7 @@ def check_app(path: Path) -> Plan:
     if path.is_dir() and not (path / "app.yml").exists():
         raise UsageError(f"there is no app.yml in {path.resolve()}. `kickwheel init` makes one.")
     document = read_yaml(path / "app.yml" if path.is_dir() else path)
+    check_ours(document)
     mistakes: list[Mistake] = []
     config = check(document, (), document.data, AppFile, mistakes)
     parts: dict[tuple[str, str], Part] = {}

@@ -8,13 +8,14 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from kickwheel.core.config import Document, key_from
-from kickwheel.core.errors import DataError, Mistake, UsageError
+from kickwheel.core.errors import ConfigError, DataError, Mistake, UsageError
 from kickwheel.core.plugins import nearest
 from kickwheel.models.caller import NOBODY, Caller
 from kickwheel.trace import chatlog
@@ -348,6 +349,26 @@ FITS = {
 """Metrics that only answers of one kind have."""
 LOOKED_AT = 100
 """Lines of declared traffic that are looked at to know the kind of its answers."""
+
+
+_NAT = ("workflow", "llms", "functions", "function_groups")
+"""Sections of a NeMo Agent Toolkit workflow, whose names no app file has."""
+
+
+def check_ours(document: Document) -> None:
+    """Looks whether the file means to be an app file at all.
+
+    Raises:
+        ConfigError: it is a workflow of NVIDIA's NeMo Agent Toolkit.
+    """
+    section = next((name for name in document.data if name in _NAT), None)
+    if section is None or document.data.keys() & {"models", "tools", "agents"}:
+        return
+    what = (
+        "this is a workflow of NeMo Agent Toolkit, and no app file: "
+        f"`kickwheel import-nat {quote(str(document.file))}` makes one of it"
+    )
+    raise ConfigError([document.mistake((section,), what)])
 
 
 def check_loop(document: Document, mistakes: list[Mistake]) -> None:

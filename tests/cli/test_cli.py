@@ -59,6 +59,21 @@ def test_mistakes_of_a_file_are_told_without_a_traceback(tmp_path: Path) -> None
     assert "Traceback" not in ended.stderr
 
 
+def test_a_workflow_of_nat_is_no_app_and_how_it_becomes_one_is_told(tmp_path: Path) -> None:
+    workflow = tmp_path / "my shop.yml"
+    workflow.write_text(
+        "memory: {m: {_type: mem0}}\nllms: {a: {_type: openai, model_name: gpt-5-mini}}\n"
+        "workflow: {_type: tool_calling_agent, llm_name: a, memory: m}\n"
+    )
+    told = kickwheel("check", str(workflow)).stderr
+    assert f"{workflow}:2:1: llms: this is a workflow of NeMo Agent Toolkit" in told
+    *_, verb, file, _ = shlex.split(told.replace("`", " ` ").partition("makes one")[0])
+    assert (verb, file) == ("import-nat", str(workflow))
+    ended = kickwheel(verb, file, "--out", "shop", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert kickwheel("check", "shop", cwd=tmp_path).returncode == 0
+
+
 def test_an_app_in_this_folder_needs_no_name(tmp_path: Path) -> None:
     ended = kickwheel("check", cwd=made.app(tmp_path))
     assert ended.returncode == 0
