@@ -397,27 +397,54 @@ async def test_who_cancels_a_run_of_another_worker_need_not_wait_until_it_looks(
     tmp_path: Path, database: str | None
 ) -> None:
     with open_store(tmp_path, database) as here, open_store(tmp_path, database) as there:
-        ended = asyncio.Event()
-        acts = Acts()
+        async with Keeper(here, lease_s=600) as working, Keeper(there, lease_s=600) as other:
+            await cancelled(working, other, there)
 
-        async def hangs() -> str:
-            await acts.step("a")
-            try:
-                await asyncio.sleep(600)
-            finally:
-                ended.set()
-            return "never"
+
+@pytest.mark.parametrize("broken", [False, True])
+async def test_nor_need_who_shares_nothing_with_it_but_the_database(
+    tmp_path: Path, postgres_url: str, broken: bool
+) -> None:
+    listening = "FROM pg_stat_activity WHERE query = 'LISTEN kickwheel' AND state = 'idle'"
+    with (
+        open_store(tmp_path / "here", postgres_url) as here,
+        open_store(tmp_path / "there", postgres_url) as there,
+    ):
+
+        def listeners() -> set[int]:
+            return {pid for (pid,) in there.database.read(f"SELECT pid {listening}")}
 
         async with Keeper(here, lease_s=600) as working, Keeper(there, lease_s=600) as other:
-            running = asyncio.create_task(working.run(hangs, str, agent="desk", asked="q", key="k"))
-            await until(lambda: acts.made)
-            (run,) = await asyncio.to_thread(there.runs.recent)
-            async with asyncio.timeout(60):
-                assert await other.cancel(run.id)
-                await ended.wait()
-            with pytest.raises(RunLost):
-                await running
-            assert not await other.cancel(run.id)
+            await until(lambda: len(listeners()) == 2)
+            if broken:
+                before = listeners()
+                there.database.read(f"SELECT pg_terminate_backend(pid) {listening}")
+                await until(lambda: len(listeners() - before) == 2)
+            await cancelled(working, other, there)
+
+
+async def cancelled(working: Keeper, other: Keeper, store: Store) -> None:
+    """Returns once a run that would never end was ended by another worker."""
+    ended = asyncio.Event()
+    acts = Acts()
+
+    async def hangs() -> str:
+        await acts.step("a")
+        try:
+            await asyncio.sleep(600)
+        finally:
+            ended.set()
+        return "never"
+
+    running = asyncio.create_task(working.run(hangs, str, agent="desk", asked="q", key="k"))
+    await until(lambda: acts.made)
+    (run,) = await asyncio.to_thread(store.runs.recent)
+    async with asyncio.timeout(60):
+        assert await other.cancel(run.id)
+        await ended.wait()
+    with pytest.raises(RunLost):
+        await running
+    assert not await other.cancel(run.id)
 
 
 async def test_a_failed_run_that_is_asked_again_makes_only_what_failed_again(

@@ -61,7 +61,7 @@ class Keeper:
         self._beaten = time.monotonic()
         self._forgotten = 0.0
         self._closing = False
-        self._beating: asyncio.Task[None] | None = None
+        self._watching: list[asyncio.Task[None]] = []
 
     @property
     def worker(self) -> str:
@@ -70,7 +70,8 @@ class Keeper:
 
     async def __aenter__(self) -> Self:
         asyncio.get_running_loop().add_reader(self._presence.calls, self._called)
-        self._beating = asyncio.create_task(self._beats())
+        heard = self._runs.listen(self.worker, self._look.set)
+        self._watching = [asyncio.create_task(self._beats()), asyncio.create_task(heard)]
         return self
 
     async def __aexit__(
@@ -84,12 +85,10 @@ class Keeper:
         for live in self._lives.values():
             live.goes_on = True
         tasks = [live.task for live in self._lives.values() if live.task is not None]
-        if self._beating is not None:
-            tasks.append(self._beating)
+        tasks += self._watching
         for task in tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await asyncio.wait(tasks)
         await self._runs.writer.written("")
         await asyncio.to_thread(self._leave)
 

@@ -77,7 +77,8 @@ class Presence:
 
 
 def call(folder: Path, worker: str) -> None:
-    """Calls a worker of this machine, that it may look at its runs now; others look later."""
+    """Calls a worker of this machine, that it may look at its runs now; for those of others see
+    `Database.call`."""
     if worker.partition(".")[0] != _host():
         return
     with (

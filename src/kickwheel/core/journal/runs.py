@@ -6,12 +6,14 @@ stand still for a whole lease, by its own clock that only goes forward: the time
 jump, decides nothing.
 """
 
+import contextlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kickwheel.core.errors import UsageError
+from kickwheel.core.errors import StoreError, UsageError
 from kickwheel.core.journal.presence import call
 from kickwheel.core.journal.run import KeptRun, KeptStep, Question
 from kickwheel.core.journal.writer import Writer, insert, row
@@ -192,7 +194,7 @@ class Runs:
     def cancel(self, identity: str) -> bool:
         """Ends the run wherever it goes on; `False` where it had ended.
 
-        Its worker is called; one on another machine finds it out when it looks.
+        Its worker is called; where no call reaches it, it finds out when it looks.
         """
 
         def write(connection: "Connection") -> str | None:
@@ -211,7 +213,14 @@ class Runs:
         owner: str | None = self._database.write(write)
         if owner:
             call(self.workers, owner)
+            with contextlib.suppress(StoreError):
+                self._database.call(owner)
         return owner is not None
+
+    async def listen(self, worker: str, called: Callable[[], None]) -> None:
+        """Runs `called` whenever somebody on another machine may have called the worker, until
+        cancelled or, where there can be no other machine, not at all."""
+        await self._database.listen(worker, called)
 
     def beat(self, worker: str) -> set[str]:
         """Shows that the worker lives; returns the runs that are its own."""

@@ -6,6 +6,7 @@ sqlite    the database as a file, by default
 postgres  the database on a server
 files     artifacts: folders named by the hash of their bytes
 refs      named pointers that move, and remember where they pointed
+sight     who sees which rows
 
 `open_store` opens all of it.
 """
@@ -13,6 +14,17 @@ refs      named pointers that move, and remember where they pointed
 from kickwheel.core.store.database import Connection, Database
 from kickwheel.core.store.files import Artifacts
 from kickwheel.core.store.refs import Move, Refs
+from kickwheel.core.store.sight import EVERYTHING, Sight
 from kickwheel.core.store.store import Store, open_store
 
-__all__ = ["Artifacts", "Connection", "Database", "Move", "Refs", "Store", "open_store"]
+__all__ = [
+    "EVERYTHING",
+    "Artifacts",
+    "Connection",
+    "Database",
+    "Move",
+    "Refs",
+    "Sight",
+    "Store",
+    "open_store",
+]

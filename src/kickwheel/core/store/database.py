@@ -55,5 +55,16 @@ class Database(Protocol):
                 for too long. Nothing was written.
         """
 
+    def call(self, worker: str) -> None:
+        """Calls a worker, wherever it listens: it should look into the database now.
+
+        Raises:
+            StoreError: the database is damaged, gone, or cannot be read, or the store was closed.
+        """
+
+    async def listen(self, worker: str, called: Callable[[], None]) -> None:
+        """Runs `called` whenever the worker may have been called, until cancelled; returns at once
+        where all who share the database are on one machine, and need no database to call."""
+
     def close(self) -> None:
         """Closes every connection; the data is whole at any moment anyway."""

@@ -3,9 +3,12 @@
 The tables stand in the schema `kickwheel`, or in the one that the URL names (`?schema=clinic`), so
 that several apps can share a database. Writers take turns by an advisory lock, as they do on
 SQLite. A connection that broke is opened again; only what was being written when it broke fails.
+Workers on several machines call each other by NOTIFY, which carries a worker's name and no more.
 """
 
+import asyncio
 import functools
+import logging
 import re
 import threading
 from collections import deque
@@ -27,6 +30,14 @@ BUSY_S = 10.0
 LOCK = 744_935_201
 """First half of the advisory lock that whoever writes holds; the second is the schema's."""
 
+CALLS = "kickwheel"
+"""The channel of calls. One for all schemas: no two workers have the same name."""
+AGAIN_S = 1.0
+"""Seconds until a connection that listened and broke is tried again."""
+ALIVE_S = 30
+"""Seconds of silence after which its server must show that it lives: by default it would be two
+hours until the end of a server's machine is known."""
+
 _TYPES = {
     "INTEGER PRIMARY KEY": "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
     "INTEGER": "BIGINT",
@@ -37,6 +48,7 @@ _TYPES = {
 }
 _NUMBERED = ("job", "file")
 """Tables without a number of their own, of which SQLite keeps one as `rowid`."""
+_log = logging.getLogger(__name__)
 
 
 class Postgres:
@@ -103,6 +115,41 @@ class Postgres:
                 self._undo()
                 raise
         return result
+
+    def call(self, worker: str) -> None:
+        """Calls a worker on whatever machine; see `Database.call`."""
+        self.read("SELECT pg_notify(?, ?)", (CALLS, worker))
+
+    async def listen(self, worker: str, called: Callable[[], None]) -> None:
+        """Runs `called` whenever the worker may have been called; see `Database.listen`."""
+        lost = False
+        while True:
+            connection = None
+            try:
+                connection = await self._psycopg.AsyncConnection.connect(
+                    self._url,
+                    autocommit=True,
+                    connect_timeout=CONNECT_S,
+                    application_name="kickwheel calls",
+                    keepalives_idle=ALIVE_S,
+                    keepalives_interval=ALIVE_S // 3,
+                    keepalives_count=3,
+                )
+                await connection.execute(f"LISTEN {CALLS}")
+                lost = False
+                # Nobody kept the calls that came before.
+                called()
+                async for call in connection.notifies():
+                    if call.payload == worker:
+                        called()
+            except self._psycopg.Error as error:
+                if not lost:
+                    _log.warning("calls of other machines are not heard: %s", self._told(error))
+                lost = True
+            finally:
+                if connection is not None:
+                    await connection.close()
+            await asyncio.sleep(AGAIN_S)
 
     def close(self) -> None:
         """Closes every connection; the data is whole at any moment anyway."""

@@ -3,7 +3,7 @@
 Written for SQLite; `postgres.py` says the same to Postgres.
 """
 
-VERSION = 9
+VERSION = 10
 
 _FIRST = """
 CREATE TABLE trace (
@@ -202,7 +202,15 @@ CREATE INDEX task_owed_by_task ON task_owed (task, push, seq)"""
 
 _TOLD = "ALTER TABLE task DROP COLUMN told"
 
-STEPS = (_FIRST, _RUNS, _CALLS, _PARTS, _RESPONSES, _TASKS, _SPANS, _TENANTS, _TOLD)
+_OWNERS = """
+ALTER TABLE job ADD COLUMN tenant TEXT NOT NULL DEFAULT '';
+ALTER TABLE job ADD COLUMN asker TEXT NOT NULL DEFAULT '';
+ALTER TABLE file ADD COLUMN tenant TEXT NOT NULL DEFAULT '';
+ALTER TABLE file ADD COLUMN asker TEXT NOT NULL DEFAULT '';
+CREATE INDEX trace_of_tenant ON trace (tenant, start_ns) WHERE tenant <> '';
+CREATE INDEX trace_of_asker ON trace (asker, start_ns) WHERE tenant = '' AND asker <> ''"""
+
+STEPS = (_FIRST, _RUNS, _CALLS, _PARTS, _RESPONSES, _TASKS, _SPANS, _TENANTS, _TOLD, _OWNERS)
 """What makes version n + 1 of version n; version 0 is an empty database."""
 
 

@@ -83,6 +83,12 @@ class Sqlite:
                 raise
         return result
 
+    def call(self, worker: str) -> None:
+        """Nothing: who shares the file is on this machine, where `journal.presence` calls."""
+
+    async def listen(self, worker: str, called: Callable[[], None]) -> None:
+        """Returns at once; see `call`."""
+
     def close(self) -> None:
         """Closes every connection; the file is whole at any moment anyway."""
         self._closed = True
