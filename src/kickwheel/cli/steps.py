@@ -1,5 +1,7 @@
 """What a terminal shows of the flywheel's steps."""
 
+import signal
+import socket
 import sys
 import time
 from types import TracebackType
@@ -12,13 +14,22 @@ from kickwheel.records import Report
 
 
 class Steps:
-    """Progress of running steps, and a line for each that ended."""
+    """Progress of running steps, and a line for each that ended.
+
+    A Ctrl-C holds here: inside a destructor, or a library that catches everything, Python loses
+    it, and it is raised again at the next progress.
+    """
 
     def __init__(self) -> None:
         self._bars: dict[str, Progress] = {}
         self._last = time.monotonic()
 
     def __enter__(self) -> Self:
+        # Beside its handler, whoever that is then, each signal leaves a byte here.
+        self._signals, self._written = socket.socketpair()
+        self._signals.setblocking(False)
+        self._written.setblocking(False)
+        self._before = signal.set_wakeup_fd(self._written.fileno(), warn_on_full_buffer=False)
         return self
 
     def __exit__(
@@ -27,6 +38,9 @@ class Steps:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        signal.set_wakeup_fd(self._before)
+        self._signals.close()
+        self._written.close()
         if sys.stderr.isatty():
             click.echo("\r\033[K", nl=False, err=True)
 
@@ -40,7 +54,15 @@ class Steps:
 
     def update(self, name: str, done: float, total: float, note: str) -> None:
         """A running step is at `done` of `total`."""
+        if self._interrupted():
+            raise KeyboardInterrupt
         self._bars.setdefault(name, Progress(f"{name:9}")).update(done, total, note)
+
+    def _interrupted(self) -> bool:
+        try:
+            return signal.SIGINT in self._signals.recv(64)
+        except BlockingIOError:
+            return False
 
 
 def ended(report: Report) -> str:

@@ -1,7 +1,9 @@
 """An adapter, tuned and compared on the engine that will serve it, as the files of its artifact."""
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from concurrent.futures import CancelledError
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -64,17 +66,28 @@ def tuned(
 async def _checked(dataset: Dataset, adapter: Adapter, folder: Path, base: Base) -> dict[str, Any]:
     examples = (dataset.part("validation") or dataset.part("train"))[:CHECKED]
     exact = await asyncio.to_thread(_unquantised, base)
+    left = threading.Event()
+
+    def go_on() -> None:
+        if left.is_set():
+            raise CancelledError
+
     async with _door(base, folder) as served, _door(exact, folder) as unquantised:
-        return await asyncio.to_thread(
-            check_export,
-            folder,
-            adapter,
-            weights(base),
-            examples,
-            right=_right,
-            served=served,
-            unquantised=unquantised,
-        )
+        try:
+            return await asyncio.to_thread(
+                check_export,
+                folder,
+                adapter,
+                weights(base),
+                examples,
+                right=_right,
+                served=served,
+                unquantised=unquantised,
+                on_token=go_on,
+            )
+        finally:
+            # A Ctrl-C ends the waiting, not the thread, and the program ends with its threads.
+            left.set()
 
 
 @asynccontextmanager

@@ -60,6 +60,7 @@ def check_export(
     served: Door | None = None,
     unquantised: Door | None = None,
     max_tokens: int = 96,
+    on_token: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """What the comparison found, for `Adapter.export_check`.
 
@@ -68,6 +69,8 @@ def check_export(
         examples: what is asked; validation examples, never the test's.
         served: the engine with the base and the adapter as they are served.
         unquantised: the engine with an F16 or F32 base.
+        on_token: called before each token that the tuned model writes; what it raises ends the
+            comparison.
     Raises:
         ExportMismatch: more answers differ than rounding explains, or the served base is right
             less often.
@@ -77,7 +80,7 @@ def check_export(
     fits(asdict(adapter), opened)
     model = _with_adapter(opened, folder)
     prompts = [opened.template.prompt(e.messages, e.tools, adapter.form) for e in examples]
-    ours = _greedy(model, opened, prompts, max_tokens)
+    ours = _greedy(model, opened, prompts, max_tokens, on_token)
     texts = [opened.tokenizer.decode(tokens, skip_special_tokens=True) for tokens in ours]
     found: dict[str, Any] = {"n": len(examples)}
     if unquantised is not None:
@@ -164,21 +167,31 @@ def _with_adapter(base: Base, folder: Path) -> Any:
     return model.eval()
 
 
-def _greedy(model: Any, base: Base, prompts: Sequence[str], max_tokens: int) -> list[list[int]]:
+def _greedy(
+    model: Any,
+    base: Base,
+    prompts: Sequence[str],
+    max_tokens: int,
+    on_token: Callable[[], None],
+) -> list[list[int]]:
     """The tokens that follow each prompt, the end of the turn left out."""
     found: dict[int, list[int]] = {}
     rows = [base.tokenizer(text, add_special_tokens=False)["input_ids"] for text in prompts]
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     for start in range(0, len(order), 16):
         part = order[start : start + 16]
-        for i, tokens in zip(
-            part, _group(model, base, [rows[i] for i in part], max_tokens), strict=True
-        ):
-            found[i] = tokens
+        written = _group(model, base, [rows[i] for i in part], max_tokens, on_token)
+        found.update(zip(part, written, strict=True))
     return [found[i] for i in range(len(rows))]
 
 
-def _group(model: Any, base: Base, rows: list[list[int]], max_tokens: int) -> list[list[int]]:
+def _group(
+    model: Any,
+    base: Base,
+    rows: list[list[int]],
+    max_tokens: int,
+    on_token: Callable[[], None],
+) -> list[list[int]]:
     import torch
 
     end = base.tokenizer.eos_token_id
@@ -193,6 +206,7 @@ def _group(model: Any, base: Base, rows: list[list[int]], max_tokens: int) -> li
     past = None
     with torch.no_grad():
         for _ in range(max_tokens):
+            on_token()
             positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
             answer = model(
                 input_ids=ids,
