@@ -18,10 +18,14 @@ WITHOUT_TENANTS = (
     "INSERT INTO trace (id, workload, source, start_ns, duration_ns, model, spans, input_tokens, "
     "output_tokens, question, body) VALUES ('old', '', '', 0, 0, '', 1, 0, 0, '', '')",
     "DROP INDEX trace_by_tenant",
+    "DROP INDEX trace_of_tenant",
+    "DROP INDEX trace_of_asker",
     "ALTER TABLE trace DROP COLUMN tenant",
     "ALTER TABLE trace DROP COLUMN asker",
+    *(f"ALTER TABLE {t} DROP COLUMN {c}" for t in ("job", "file") for c in ("tenant", "asker")),
 )
-"""What makes a trace as it was before version 8, when traces had no tenants."""
+"""What makes a trace as it was before version 8, jobs and files as they were before version 10:
+when they had no tenants."""
 
 
 def test_a_store_of_an_older_version_is_left_as_it_is(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kickwheel.core.errors import StoreError, UsageError
-from kickwheel.core.store import Store, open_store
+from kickwheel.core.store import EVERYTHING, Sight, Store, open_store
 from kickwheel.records import AcceptedCall, Feedback, Message, Span, Trace, genai
 from kickwheel.trace.store import BATCH, Traces
 
@@ -58,14 +58,30 @@ def test_a_trace_is_found_among_those_of_its_tenant(traces: Traces) -> None:
     ours = a_trace(1)
     theirs = replace(a_trace(2), tenant="clinic", user="bob")
     traces.add([ours, theirs])
-    assert traces.get(theirs.id, tenant="clinic") == theirs
+    assert traces.get(theirs.id, Sight("clinic")) == theirs
     assert traces.get(theirs.id) == theirs
     assert (traces.get(ours.id).tenant, traces.get(ours.id).user) == ("", "")
     for identity, tenant in ((theirs.id, "bank"), (ours.id, "clinic")):
         with pytest.raises(UsageError, match="no trace"):
-            traces.get(identity, tenant=tenant)
-    line = traces.summary(theirs.id, tenant="clinic")
+            traces.get(identity, Sight(tenant))
+    line = traces.summary(theirs.id, Sight("clinic"))
     assert (line.tenant, line.user) == ("clinic", "bob")
+
+
+def test_lists_hold_what_the_reader_sees_page_by_page(traces: Traces) -> None:
+    whose = [("clinic", "bob"), ("bank", "eve"), ("", "ann"), ("", "tom"), ("clinic", "sue")] * 3
+    kept = [replace(a_trace(n), tenant=t, user=u) for n, (t, u) in enumerate(whose)]
+    traces.add(kept)
+    for sight in (EVERYTHING, Sight("clinic"), Sight("bank"), Sight("", "ann"), Sight("", "eve")):
+        seen = [one.id for one in kept if sight.sees(one.tenant, one.user)]
+        assert [one.id for one in traces.all(sight=sight)] == seen
+        assert traces.count(sight=sight) == len(seen)
+        listed: list[str] = []
+        before = None
+        while page := traces.list(sight=sight, limit=2, before=before):
+            listed += [line.id for line in page]
+            before = page[-1].cursor
+        assert listed == seen[::-1]
 
 
 def test_what_was_added_comes_back_as_it_was(traces: Traces) -> None:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
+from kickwheel.core.store import EVERYTHING, Sight
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
@@ -27,6 +29,13 @@ class Caller:
     """The caller's own name for this question: asked again under it, they get the same answer."""
     run: str = ""
     """Id of the kept run that this is, where one is gone on with."""
+    house: bool = False
+    """Whether they act for whoever runs the app, and see what all have made."""
+
+    @property
+    def sight(self) -> Sight:
+        """What they see of all that is kept."""
+        return EVERYTHING if self.house else Sight(self.tenant, self.user)
 
 
 NOBODY = Caller()

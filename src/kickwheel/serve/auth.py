@@ -24,6 +24,9 @@ OPEN = frozenset({"/v1/health/live", "/v1/health/ready"})
 _CARD = re.compile(r"(/a2a/[^/]+)?/\.well-known/agent-card\.json")
 """Tells other agents how to ask ours, and which key they need for that."""
 
+HOUSE = Caller(house=True)
+"""Who asks where no key is wanted: somebody on this machine."""
+
 _CHALLENGE = 'Bearer realm="kickwheel"'
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 
@@ -38,7 +41,8 @@ class Keys:
     ) -> None:
         """Takes keys as they are, or as `sha256:` and 64 hex digits, with who shows them.
 
-        Who has a key that is nobody's own is known by the beginning of its digest.
+        A key that names neither a user nor a tenant is the house's. Who has a key that names no
+        user is known by the beginning of its digest.
 
         Args:
             tokens: what else may be shown.
@@ -50,8 +54,9 @@ class Keys:
         self._holders: dict[bytes, Caller] = {}
         for key, holder in named.items():
             digest = _digest(key)
-            known = holder if holder.user else Caller(user=f"key-{digest.hex()[:12]}")
-            self._holders[digest] = known
+            house = not (holder.user or holder.tenant)
+            user = holder.user or f"key-{digest.hex()[:12]}"
+            self._holders[digest] = replace(holder, user=user, house=house)
 
     def __bool__(self) -> bool:
         return bool(self._holders) or self._tokens is not None
@@ -65,14 +70,14 @@ class Keys:
         path = scope["path"]
         if path in OPEN:
             return NOBODY
-        headers = dict(scope["headers"])
-        who = NOBODY
         if self and (path in METADATA or _CARD.fullmatch(path)):
             return NOBODY
+        headers = dict(scope["headers"])
         if self:
             who = await self._check(headers.get(b"authorization", b""), path)
         else:
             _check_origin(headers)
+            who = HOUSE
         key = headers.get(b"idempotency-key", b"").decode("latin-1").strip()
         return replace(who, key=key) if key else who
 

@@ -16,7 +16,6 @@ from starlette.routing import Route
 
 from kickwheel.core.identity import fresh
 from kickwheel.models import observed
-from kickwheel.models.caller import acting_for
 from kickwheel.models.chat import ChatRequest, Continuing, Delta, Done, TextDelta, Usage
 from kickwheel.records import Message
 from kickwheel.serve import outgoing
@@ -108,8 +107,7 @@ class _Create:
                     break
             await told.close()
 
-        with acting_for(request.state.caller):
-            await unless_left(receive, told, work)
+        await unless_left(receive, told, work)
 
 
 class _Continued:

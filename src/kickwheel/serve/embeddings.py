@@ -13,7 +13,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from kickwheel.models.caller import acting_for
 from kickwheel.models.vectors import Embeds
 from kickwheel.serve.answering import Answering
 from kickwheel.serve.errors import Refused
@@ -56,8 +55,7 @@ def embedding_routes(answering: Answering) -> list[Route]:
                 "one by `models: {words: {kind: embedding}}`."
             )
             raise Refused(400, what, param="model")
-        with acting_for(request.state.caller):
-            made = await cast(Embeds, model).embedded(wanted, asked.dimensions)
+        made = await cast(Embeds, model).embedded(wanted, asked.dimensions)
         written = _as_text if asked.encoding_format == "base64" else list
         answer = {
             "object": "list",

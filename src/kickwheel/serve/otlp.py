@@ -1,8 +1,8 @@
 """/v1/traces: traces that other programs send as OTLP, in protobuf or JSON, gzipped or not.
 
 An answer comes once all is written: what was not answered may be sent again, since a span that is
-known is left as it is. What a tenant's key sends is that tenant's, and is put to no trace of
-others; a key of the house adds to any. A store that is full or locked is said by 503 with
+known is left as it is. What is sent is the sender's, and is put to no trace that they do not see. A
+store that is full or locked is said by 503 with
 Retry-After, which exporters take as "later".
 """
 
@@ -49,7 +49,8 @@ def otlp_routes(traces: Traces) -> list[BaseRoute]:
         body: bytes, coding: str, encoding: ModuleType, workload: str | None, who: Caller
     ) -> Response:
         found = read(encoding.read(_unpacked(body, coding)), workload)
-        sent = [replace(one, tenant=who.tenant, user=who.user) for one in found.arrivals]
+        whose = {"tenant": who.tenant, "user": who.user, "sight": who.sight}
+        sent = [replace(one, **whose) for one in found.arrivals]
         foreign = traces.join(sent).foreign
         why = found.why or (_FOREIGN if foreign else "")
         return _response(200, encoding, encoding.answer(found.rejected + foreign, why))

@@ -160,19 +160,20 @@ class Front:
 
         try:
             who = scope["state"]["caller"] = await self.keys.admit(scope)
-            if project:
-                if self._recorded is not None and path != otlp.PATH:
-                    await self._recorded(scope, receive, send, project, path, trace)
-                    return
-                scope = {**scope, "path": path}
-            limited = self._limited(scope, receive)
-            if not hot:
-                await self._rest(scope, limited, send_named)
-                return
-            if scope["method"] != "POST":
-                raise Refused(405, f"{PATH} wants POST, not {scope['method']}", allow="POST")
-            body = await _body(limited)
+            # Here for all doors: whatever they note or look up is this caller's.
             with acting_for(who):
+                if project:
+                    if self._recorded is not None and path != otlp.PATH:
+                        await self._recorded(scope, receive, send, project, path, trace)
+                        return
+                    scope = {**scope, "path": path}
+                limited = self._limited(scope, receive)
+                if not hot:
+                    await self._rest(scope, limited, send_named)
+                    return
+                if scope["method"] != "POST":
+                    raise Refused(405, f"{PATH} wants POST, not {scope['method']}", allow="POST")
+                body = await _body(limited)
                 await self._chat(body, receive, send_named, identity, trace, project)
         except _Gone:
             return

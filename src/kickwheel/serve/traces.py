@@ -4,8 +4,8 @@
     GET  /v1/traces/{id}?parent=SPAN&limit=100     the spans right below one; after=CURSOR goes on
     POST /v1/traces/{id}/feedback                  what somebody says of the answer
 
-Of a large trace only the spans of the level are read. A tenant's key finds that tenant's traces
-only. Traces come in by `serve.otlp`.
+Of a large trace only the spans of the level are read. Each caller finds what `core.store.sight`
+shows them. Traces come in by `serve.otlp`.
 """
 
 import re
@@ -21,6 +21,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from kickwheel.core.errors import UsageError
+from kickwheel.core.store import Sight
 from kickwheel.flywheel.traffic import check_right
 from kickwheel.records import Feedback, wire
 from kickwheel.records.openai import message_from_openai
@@ -52,9 +53,9 @@ class FeedbackBody(BaseModel):
 def trace_routes(traces: Traces, recorder: Recorder) -> list[Route]:
     """The routes of traces."""
 
-    def say(identity: str, said: Feedback, tenant: str) -> str:
+    def say(identity: str, said: Feedback, sight: Sight) -> str:
         try:
-            trace = _found(partial(traces.get, tenant=tenant), recorder, identity)
+            trace = _found(partial(traces.get, sight=sight), recorder, identity)
         except UsageError as error:
             raise Refused(404, str(error), param="id", code="trace_not_found") from error
         if said.answer is not None:
@@ -67,14 +68,14 @@ def trace_routes(traces: Traces, recorder: Recorder) -> list[Route]:
     async def feedback(request: Request) -> JSONResponse:
         said = _read(await request.body())
         identity = _trace_of(request.path_params["identity"])
-        trace = await run_in_threadpool(say, identity, said, request.state.caller.tenant)
+        trace = await run_in_threadpool(say, identity, said, request.state.caller.sight)
         return JSONResponse({"object": "trace.feedback", "trace": trace, "verdict": said.verdict})
 
     def level(
-        identity: str, tenant: str, parent: str | None, limit: int, after: str | None
+        identity: str, sight: Sight, parent: str | None, limit: int, after: str | None
     ) -> dict[str, Any]:
         try:
-            summary = _found(partial(traces.summary, tenant=tenant), recorder, identity)
+            summary = _found(partial(traces.summary, sight=sight), recorder, identity)
         except UsageError as error:
             raise Refused(404, str(error), param="id", code="trace_not_found") from error
         steps = traces.steps(summary.id, parent, limit=limit + 1, after=after)
@@ -88,10 +89,10 @@ def trace_routes(traces: Traces, recorder: Recorder) -> list[Route]:
     async def show(request: Request) -> Response:
         asked = request.query_params
         identity = _trace_of(request.path_params["identity"])
-        tenant = request.state.caller.tenant
+        sight = request.state.caller.sight
         limit = _limit(asked.get("limit", "100"))
         found = await run_in_threadpool(
-            level, identity, tenant, asked.get("parent"), limit, asked.get("after")
+            level, identity, sight, asked.get("parent"), limit, asked.get("after")
         )
         return Response(wire.to_bytes(found), media_type="application/json")
 

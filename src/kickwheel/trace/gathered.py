@@ -7,6 +7,7 @@ however many were there before.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from kickwheel.core.store import EVERYTHING, Sight
 from kickwheel.records import Feedback, Span, genai
 
 QUESTION_CHARS = 200
@@ -34,9 +35,11 @@ class Arrival:
     feedback: Mapping[str, tuple[Feedback, ...]] = field(default_factory=dict)
     """What was said of the trace, by the span that brought it."""
     tenant: str = ""
-    """Whose key sent them; empty for the house's, which may add to anybody's trace."""
+    """Whose key sent them; a new trace is that tenant's."""
     user: str = ""
     """Who sent them; a new trace is theirs."""
+    sight: Sight = EVERYTHING
+    """What the sender sees: they may add to those traces, and to no others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

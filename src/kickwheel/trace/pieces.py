@@ -18,7 +18,7 @@ ASKED = 5000
 """Ids that one query asks for at most."""
 
 _GIVEN = (
-    "SELECT t.id, t.seq, t.body, g.body, t.tenant FROM trace AS t LEFT JOIN gathered AS g "
+    "SELECT t.id, t.seq, t.body, g.body, t.tenant, t.asker FROM trace AS t LEFT JOIN gathered AS g "
     "ON g.trace = t.seq WHERE t.id IN "
 )
 _COLUMNS = (
@@ -49,7 +49,7 @@ class Joined:
     new: int = 0
     """Spans that were not there before."""
     foreign: int = 0
-    """Spans that were not taken, because their trace is another tenant's."""
+    """Spans that were not taken, because their trace is one that the sender does not see."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,13 +67,13 @@ def given(database: Database, traces: Sequence[str]) -> dict[str, Mapping[str, i
     """Numbers of the placeholders that stand in each of these traces; none for unknown ones."""
     found: dict[str, Mapping[str, int]] = {}
     for ids in _some(traces):
-        for identity, _, body, gathered, _ in database.read(_GIVEN + _marks(ids), ids):
+        for identity, _, body, gathered, *_ in database.read(_GIVEN + _marks(ids), ids):
             found[identity] = _names(body, gathered)
     return found
 
 
 def add(connection: Connection, arrivals: Iterable[Clean]) -> Joined:
-    """Puts the spans to their traces, but for those of another tenant.
+    """Puts the spans to their traces, but for those that the sender does not see.
 
     Raises:
         Meanwhile: somebody else put spans to one of the traces; nothing must be written.
@@ -152,7 +152,7 @@ def steps_of(whole: Trace, parent: str | None, limit: int, after: tuple[int, int
 def _add(connection: Connection, clean: Clean) -> Joined:
     arrival = clean.arrival
     row = connection.execute(_GIVEN + "(?)", [arrival.id]).fetchone()
-    if row is not None and arrival.tenant not in ("", row[4]):
+    if row is not None and not arrival.sight.sees(row[4], row[5]):
         return Joined(foreign=len(arrival.spans))
     names: Mapping[str, int] = {} if row is None else _names(row[2], row[3])
     if names != clean.before:

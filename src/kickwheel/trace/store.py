@@ -16,7 +16,7 @@ from typing import Any
 
 from kickwheel.core import redact
 from kickwheel.core.errors import UsageError
-from kickwheel.core.store import Store
+from kickwheel.core.store import EVERYTHING, Sight, Store
 from kickwheel.core.store.database import Connection, Database
 from kickwheel.records import Feedback, Trace, genai, wire
 from kickwheel.trace import pieces
@@ -112,23 +112,23 @@ class Traces:
                 except pieces.Meanwhile:
                     continue
 
-    def get(self, identity: str, *, tenant: str = "") -> Trace:
+    def get(self, identity: str, sight: Sight = EVERYTHING) -> Trace:
         """The trace with this id, or the only one whose id begins so, with its feedback.
 
         Args:
-            tenant: only among this one's; by default among all.
+            sight: only among those that it shows.
         Raises:
             UsageError: there is none, or several begin so.
         """
-        return next(_joined(self._database, [self._row(identity, _WHOLE, tenant)]))
+        return next(_joined(self._database, [self._row(identity, _WHOLE, sight)]))
 
-    def summary(self, identity: str, *, tenant: str = "") -> Summary:
+    def summary(self, identity: str, sight: Sight = EVERYTHING) -> Summary:
         """The trace's line in a list, found as `get` finds it, without reading its spans.
 
         Raises:
             UsageError: there is none, or several begin so.
         """
-        return _summary(self._row(identity, f"{_SUMMARY}, ({_LAST}), seq", tenant))
+        return _summary(self._row(identity, f"{_SUMMARY}, ({_LAST}), seq", sight))
 
     def steps(
         self,
@@ -156,17 +156,24 @@ class Traces:
         return pieces.steps(self._database, seq, parent, limit, position)
 
     def list(
-        self, workload: str | None = None, *, limit: int = 50, before: str | None = None
+        self,
+        workload: str | None = None,
+        *,
+        sight: Sight = EVERYTHING,
+        limit: int = 50,
+        before: str | None = None,
     ) -> list[Summary]:
         """The newest traces, newest first.
 
         Args:
             workload: only this one's; `None` for all.
+            sight: only those that it shows.
             before: the `cursor` of the last line of the page before.
         Raises:
             UsageError: `before` is no cursor.
         """
-        where, values = _conditions(workload, "<", None if before is None else _position(before))
+        position = None if before is None else _position(before)
+        where, values = _conditions(workload, sight, "<", position)
         rows = self._database.read(
             f"SELECT {_SUMMARY}, ({_LAST}), seq FROM trace AS t{where} "
             "ORDER BY start_ns DESC, seq DESC LIMIT ?",
@@ -174,8 +181,9 @@ class Traces:
         )
         return [_summary(row) for row in rows]
 
-    def all(self, workload: str | None = None) -> Iterator[Trace]:
-        """Every trace with its feedback, oldest first; those of one moment as they were added.
+    def all(self, workload: str | None = None, *, sight: Sight = EVERYTHING) -> Iterator[Trace]:
+        """Every trace that `sight` shows with its feedback, oldest first; those of one moment as
+        they were added.
 
         Of a workload that is an agent's name, also those in which the agent worked for another one.
 
@@ -183,7 +191,7 @@ class Traces:
         """
         position: tuple[int, int] | None = None
         while True:
-            where, values = _conditions(workload, ">", position, inside=True)
+            where, values = _conditions(workload, sight, ">", position, inside=True)
             rows = self._database.read(
                 f"SELECT {_WHOLE} FROM trace{where} ORDER BY start_ns, seq LIMIT ?",
                 (*values, BATCH),
@@ -204,27 +212,26 @@ class Traces:
         self._database.write(lambda connection: pieces.say(connection, trace, [said]))
         return trace
 
-    def count(self, workload: str | None = None) -> int:
+    def count(self, workload: str | None = None, *, sight: Sight = EVERYTHING) -> int:
         """How many traces there are."""
-        where, values = _conditions(workload, ">", None)
+        where, values = _conditions(workload, sight, ">", None)
         query = f"SELECT COUNT(*) FROM trace{where}"
         return int(self._database.read(query, values)[0][0])
 
     def fingerprint(self, workload: str | None = None) -> str:
         """Other than before, once a trace, a span or feedback was added."""
-        where, values = _conditions(workload, ">", None, inside=True)
+        where, values = _conditions(workload, EVERYTHING, ">", None, inside=True)
         last = ", ".join(f"(SELECT MAX(seq) FROM {table})" for table in ("feedback", "span"))
         query = f"SELECT COUNT(*), MAX(seq), {last} FROM trace{where}"
         return "-".join(str(n or 0) for n in self._database.read(query, values)[0])
 
-    def _row(self, identity: str, columns: str, tenant: str = "") -> tuple[Any, ...]:
+    def _row(self, identity: str, columns: str, sight: Sight = EVERYTHING) -> tuple[Any, ...]:
         wanted = identity.strip().lower()
-        # Said twice, so that the index of tenants' traces is known to hold them all.
-        theirs = "AND tenant = ? AND tenant <> ''" if tenant else ""
+        theirs, values = sight.where()
         rows: list[tuple[Any, ...]] = self._database.read(
-            f"SELECT id, {columns} FROM trace AS t WHERE id >= ? AND id < ? {theirs} "
+            f"SELECT id, {columns} FROM trace AS t WHERE id >= ? AND id < ? AND {theirs} "
             "ORDER BY id LIMIT 2",
-            (wanted, wanted + "~", *([tenant] if tenant else ())),
+            (wanted, wanted + "~", *values),
         )
         if not wanted or not rows:
             raise UsageError(f'no trace "{identity}" in this store')
@@ -317,14 +324,16 @@ def _row(trace: Trace) -> tuple[tuple[Any, ...], Trace, set[str]]:
 
 def _conditions(
     workload: str | None,
+    sight: Sight,
     beside: str,
     position: tuple[int, int] | None,
     *,
     inside: bool = False,
 ) -> tuple[str, tuple[Any, ...]]:
     """`inside`: an agent's traces are also those in which it worked for another one."""
-    conditions: list[str] = []
-    values: list[Any] = []
+    theirs, seen = sight.where()
+    conditions: list[str] = [theirs]
+    values: list[Any] = [*seen]
     if workload is not None:
         if inside:
             named = "id IN (SELECT trace FROM took_part WHERE agent = ?)"
@@ -336,7 +345,7 @@ def _conditions(
     if position is not None:
         conditions.append(f"(start_ns, seq) {beside} (?, ?)")
         values.extend(position)
-    return (" WHERE " + " AND ".join(conditions) if conditions else "", tuple(values))
+    return " WHERE " + " AND ".join(conditions), tuple(values)
 
 
 def _position(cursor: str) -> tuple[int, int]:

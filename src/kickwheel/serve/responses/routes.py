@@ -14,7 +14,7 @@ from kickwheel.agents.keeper import Keeper
 from kickwheel.core.errors import StoreError
 from kickwheel.core.identity import fresh
 from kickwheel.core.store import Store
-from kickwheel.models.caller import Caller, acting_for
+from kickwheel.models.caller import Caller
 from kickwheel.models.chat import Delta, Done
 from kickwheel.serve import outgoing
 from kickwheel.serve.answering import Answering, Question, unless_left
@@ -72,8 +72,7 @@ class Responses:
                 await self._keep(asked, told, who)
             await told.close()
 
-        with acting_for(who):
-            await unless_left(request.receive, told, work)
+        await unless_left(request.receive, told, work)
 
     @asynccontextmanager
     async def working(self) -> AsyncGenerator[None]:
