@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from pydantic import BaseModel, Field
 
 from kickwheel.core.errors import ModelError
 from kickwheel.models import observed, retry
@@ -239,6 +240,24 @@ async def test_labels_travel_as_a_schema_and_come_back_as_words(tmp_path: Path) 
         assert (await complete(model, asked)).message.content == "spam"
     schema = server.asked[0][1]["output_config"]["format"]["schema"]
     assert schema["properties"]["label"]["enum"] == ["spam", "ham"]
+
+
+class Invoice(BaseModel):
+    total: float = Field(ge=0)
+    to: str | None = None
+
+
+def test_a_schema_goes_as_anthropic_takes_it_and_in_words_where_it_takes_none() -> None:
+    def of(schema: dict[str, Any]) -> dict[str, Any]:
+        return message_body(ChatRequest(messages=ASKED.messages, json_schema=schema), "m", 100)
+
+    held = of(Invoice.model_json_schema())
+    assert held["output_config"]["format"]["schema"]["additionalProperties"] is False
+    assert "minimum" not in str(held)
+    assert "system" not in held
+    told = of({"type": "object", "additionalProperties": {"type": "integer"}})
+    assert "output_config" not in told
+    assert told["system"][-1]["text"].endswith('"additionalProperties":{"type":"integer"}}')
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,12 @@ from .opened import attributes, opened
 
 ASKED = ChatRequest(messages=(Message(role="user", content="Who?"),), timeout_s=5.0)
 CLAUDE = "eu.anthropic.claude-x-v1:0"
+FORM = {
+    "type": "object",
+    "properties": {"total": {"type": "number"}},
+    "required": ["total"],
+    "additionalProperties": False,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -183,10 +189,10 @@ def test_a_conversation_is_put_as_bedrock_wants_it() -> None:
         temperature=0.5,
         max_tokens=9,
         stop=("END",),
-        json_schema={"type": "object"},
+        json_schema=FORM,
         extra={"top_k": 5},
     )
-    body = converse_body(request, "m")
+    body = converse_body(request, CLAUDE)
     assert body["system"] == [{"text": "Be brief."}]
     assert body["messages"][1:] == [
         {
@@ -204,8 +210,15 @@ def test_a_conversation_is_put_as_bedrock_wants_it() -> None:
     assert body["toolConfig"] == {"tools": [{"toolSpec": spec}], "toolChoice": choice}
     assert body["inferenceConfig"] == {"maxTokens": 9, "temperature": 0.5, "stopSequences": ["END"]}
     form = body["outputConfig"]["textFormat"]
-    assert json.loads(form["structure"]["jsonSchema"]["schema"]) == {"type": "object"}
+    assert json.loads(form["structure"]["jsonSchema"]["schema"]) == FORM
     assert body["additionalModelRequestFields"] == {"top_k": 5}
+
+
+def test_a_model_without_a_grammar_is_told_the_schema_in_words() -> None:
+    request = ChatRequest(messages=ASKED.messages, json_schema=FORM)
+    body = converse_body(request, "eu.amazon.nova-lite-v1:0")
+    assert "outputConfig" not in body
+    assert json.dumps(FORM, separators=(",", ":")) in body["system"][-1]["text"]
 
 
 def test_tools_that_must_not_be_called_are_not_offered() -> None:

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from kickwheel.models.chat import CallDelta, ChatRequest, Delta, FinishReason, TextDelta, Usage
+from kickwheel.models.closed import form
 from kickwheel.models.pictures import Eyes
-from kickwheel.models.turns import SMALLEST_PREFIX, arguments, in_turns, label_schema
+from kickwheel.models.turns import SMALLEST_PREFIX, arguments, in_turns
 from kickwheel.records import Message, ToolSpec
 
 LABEL = "label"
@@ -17,6 +18,11 @@ LABEL = "label"
 _CACHED = {"cachePoint": {"type": "default"}}
 _CACHING = ("anthropic.claude", "amazon.nova")
 """In the names of models that take marks for a cache; others refuse a request with one."""
+_FORMING = (
+    *("anthropic.claude", "deepseek.", "google.", "minimax.", "mistral.", "moonshot"),
+    *("nvidia.", "openai.", "qwen."),
+)
+"""In the names of models that are held to a schema; others refuse a request with one."""
 _FINISH: dict[str, FinishReason] = {
     "end_turn": "stop",
     "stop_sequence": "stop",
@@ -74,6 +80,8 @@ def converse_body(request: ChatRequest, model: str, eyes: Eyes | None = None) ->
     does not know, is left out; `extra` goes to the model as it is.
     """
     system, turns = in_turns(request.messages)
+    schema, words = form(request, LABEL, able=any(name in model for name in _FORMING))
+    system += [words] if words else []
     body: dict[str, Any] = {"modelId": model}
     # Converse has no "none": tools are then not offered, unless results of theirs need them.
     called = any(message.tool_calls for message in request.messages)
@@ -98,8 +106,7 @@ def converse_body(request: ChatRequest, model: str, eyes: Eyes | None = None) ->
     }
     if any(value is not None for value in config.values()):
         body["inferenceConfig"] = {k: v for k, v in config.items() if v is not None}
-    schema = label_schema(LABEL, request.labels) if request.labels else request.json_schema
-    if schema is not None and request.constrained:
+    if schema is not None:
         structure = {"jsonSchema": {"name": "answer", "schema": json.dumps(schema)}}
         body["outputConfig"] = {"textFormat": {"type": "json_schema", "structure": structure}}
     known = ("stream", "stream_options", "cache_prompt")

@@ -14,8 +14,9 @@ from kickwheel.models.chat import (
     TextDelta,
     Usage,
 )
+from kickwheel.models.closed import form
 from kickwheel.models.pictures import Eyes
-from kickwheel.models.turns import SMALLEST_PREFIX, arguments, in_turns, label_schema
+from kickwheel.models.turns import SMALLEST_PREFIX, arguments, in_turns
 from kickwheel.records import Message
 
 LABEL = "label"
@@ -106,6 +107,8 @@ def message_body(
     this one. `seed`, which Anthropic does not know, is left out.
     """
     system, turns = in_turns(request.messages)
+    schema, words = form(request, LABEL)
+    system += [words] if words else []
     body: dict[str, Any] = {"model": model, "max_tokens": request.max_tokens or max_tokens}
     if request.tools:
         body["tools"] = [
@@ -124,9 +127,8 @@ def message_body(
         for side, said in turns
     ]
     _mark(body, goes_on=bool(request.tools) or len(turns) > 1)
-    schema = label_schema(LABEL, request.labels) if request.labels else request.json_schema
-    if schema is not None and request.constrained:
-        body["output_config"] = {"format": {"type": "json_schema", "schema": dict(schema)}}
+    if schema is not None:
+        body["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
     if request.temperature is not None:
         body["temperature"] = min(request.temperature, 1.0)  # Where OpenAI's scale has its half.
     if request.top_p is not None:
