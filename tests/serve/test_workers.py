@@ -184,7 +184,52 @@ def test_processes_end_with_a_parent_that_is_killed(
     process.kill()
     process.wait()
     process.returncode = 0
+    end(both)
+
+
+def test_so_do_those_that_do_not_answer_yet(tmp_path: Path) -> None:
+    (tmp_path / "app.yml").write_text(APP)
+    stays = """
+import os, pathlib, time
+if "--parent" in sys.argv:
+    pathlib.Path(f"begun.{os.getpid()}").touch()
+    time.sleep(600)
+"""
+    (tmp_path / "echo.py").write_text(f"import sys{stays}{ECHO}")
+    program = Path(sys.executable).with_name("kickwheel")
+    command = [str(program), "serve", str(tmp_path), "--port", "0", "--workers", "2"]
+    with subprocess.Popen(command, cwd=tmp_path) as process:
+        until = time.monotonic() + 60
+        while len(begun := list(tmp_path.glob("begun.*"))) < 2 and time.monotonic() < until:
+            time.sleep(0.05)
+        process.kill()
+    assert len(begun) == 2
+    end({int(path.suffix[1:]) for path in begun})
+
+
+def test_so_does_one_whose_parent_ended_before_it_looked(tmp_path: Path) -> None:
+    (tmp_path / "app.yml").write_text(APP)
+    (tmp_path / "echo.py").write_text(ECHO)
+    with subprocess.Popen([sys.executable, "-c", ""]) as other:
+        pass
+    program = Path(sys.executable).with_name("kickwheel")
+    command = [str(program), "serve", str(tmp_path), "--port", "0", "--parent", str(other.pid)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "the server that started this process has ended" in done.stderr
+
+
+def end(processes: set[int]) -> None:
+    """Waits until the processes have ended."""
     until = time.monotonic() + 30
-    while any(Path(f"/proc/{pid}").exists() for pid in both) and time.monotonic() < until:
+    while any(_lives(pid) for pid in processes) and time.monotonic() < until:
         time.sleep(0.1)
-    assert not any(Path(f"/proc/{pid}").exists() for pid in both)
+    assert not any(_lives(pid) for pid in processes)
+
+
+def _lives(process: int) -> bool:
+    try:
+        # Nobody may wait for an orphan here.
+        return "\nState:\tZ" not in Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return False

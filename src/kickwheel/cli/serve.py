@@ -42,7 +42,7 @@ Python's 700 it would look at every second request, and find nothing."""
     help="Pass what is asked at /t/PROJECT/v1 on to this server, and keep it as PROJECT's traces; "
     "by default to OPENAI_BASE_URL, else to OpenAI. Needs no APP.",
 )
-@click.option("--shared", is_flag=True, hidden=True)
+@click.option("--parent", type=int, hidden=True)
 @click.pass_context
 def command(
     context: click.Context,
@@ -51,13 +51,17 @@ def command(
     port: int | None,
     workers: int,
     record: str | None,
-    shared: bool,
+    parent: int | None,
 ) -> None:
     """Answer over the OpenAI protocol with the agents and models of APP, or of a snapshot.
 
     With KICKWHEEL_API_KEY set (or serve.auth in the file) every route but health wants a key;
     without one only this machine is answered.
     """
+    from kickwheel.serve.workers import end_with, serve_in_processes
+
+    if parent is not None:
+        end_with(parent)
     from kickwheel.app import check_app, no_app, open_app, resumed
     from kickwheel.core import redact
     from kickwheel.serve.auth import Keys, check_host
@@ -67,7 +71,6 @@ def command(
     from kickwheel.serve.server import Front, loop_factory, serve
     from kickwheel.serve.tokens import tokens
     from kickwheel.serve.worker import Runner
-    from kickwheel.serve.workers import serve_in_processes
 
     if app is None and record is None:
         raise no_app_here(context)
@@ -90,7 +93,7 @@ def command(
     where = host or plan.config.serve.host
     at = plan.config.serve.port if port is None else port
     if workers > 1:
-        again = [sys.executable, "-m", "kickwheel", "serve", "--host", where, "--shared"]
+        again = [sys.executable, "-m", "kickwheel", "serve", "--host", where]
         again += [] if app is None else [str(app)]
         again += [] if record is None else [f"--record={record}"]
         check_host(where, Keys(keys, oauth))
@@ -101,7 +104,7 @@ def command(
         async with AsyncExitStack() as stack:
             live = await stack.enter_async_context(open_app(plan))
             house = await stack.enter_async_context(opened(live))
-            routes = await stack.enter_async_context(doors(live, house, alone=not shared))
+            routes = await stack.enter_async_context(doors(live, house, alone=parent is None))
             recorded = None
             if upstream is not None:
                 recorded = await stack.enter_async_context(
@@ -130,7 +133,7 @@ def command(
                 where,
                 at,
                 on_ready=tell,
-                shared=shared,
+                shared=parent is not None,
             )
         if upstream is not None or live.recorder.lost:
             click.echo(f"{live.recorder.kept} traces kept, {live.recorder.lost} lost")

@@ -8,6 +8,7 @@ again; all end with the parent, however it ends.
 import contextlib
 import ctypes
 import errno
+import os
 import re
 import signal
 import socket
@@ -35,9 +36,9 @@ def serve_in_processes(
     """Serves until SIGINT or SIGTERM.
 
     Args:
-        command: starts one server on a shared port, which it finds behind `--port`; once it answers
-            it prints a line that begins with its URL, up to `/v1`. What else it prints is printed
-            here.
+        command: starts one server on a shared port, which it finds behind `--port`, and calls
+            `end_with` with the number behind `--parent`. Once it answers it prints a line that
+            begins with its URL, up to `/v1`. What else it prints is printed here.
         count: how many processes.
         port: 0 takes a free one.
         on_ready: called with the first one's line once all answer.
@@ -46,7 +47,7 @@ def serve_in_processes(
         KickwheelError: the processes die again and again.
     """
     with _kept(host, port) as taken:
-        started = [*command, "--port", str(taken)]
+        started = [*command, "--port", str(taken), "--parent", str(os.getpid())]
         servers: list[_Server] = []
         stopping = False
 
@@ -83,11 +84,23 @@ def serve_in_processes(
                 signal.signal(number, handler)
 
 
-def shared_listener(family: int) -> socket.socket:
-    """A socket that may listen where others of this user do, in a process that ends with its
-    parent."""
+def end_with(parent: int) -> None:
+    """Sees to it that this process gets SIGTERM when its parent ends, however it ends.
+
+    Args:
+        parent: id of the process that started this one.
+    Raises:
+        KickwheelError: it has ended already.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    # The kernel tells of ends from now on only.
+    if os.getppid() != parent:
+        raise KickwheelError("the server that started this process has ended")
+
+
+def shared_listener(family: int) -> socket.socket:
+    """A socket that may listen where others of this user do."""
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     return listening
