@@ -244,6 +244,16 @@ async def test_labels_travel_as_a_schema_and_come_back_as_words() -> None:
     assert schema["properties"]["label"]["enum"] == ["spam", "ham"]
 
 
+async def test_openai_itself_is_held_to_a_schema_that_its_grammar_can_hold() -> None:
+    total = {"type": "object", "properties": {"total": {"type": "number", "minimum": 0}}}
+    async with open_remote("general", "m", OPENAI_URL, "k") as model:
+        for more, strict in (({"required": ["total"]}, True), ({}, False)):
+            asked = ChatRequest(messages=ASKED.messages, json_schema={**total, **more})
+            form = model.sent(asked).body["response_format"]["json_schema"]
+            assert form["strict"] is strict
+            assert ("minimum" in str(form)) is not strict
+
+
 def test_a_tools_name_as_choice_becomes_the_protocols_object() -> None:
     request = ChatRequest(messages=ASKED.messages, tools=(ToolSpec(name="find"),), max_tokens=5)
     named = ChatRequest(messages=ASKED.messages, tools=request.tools, tool_choice="find")

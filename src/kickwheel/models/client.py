@@ -16,6 +16,7 @@ from kickwheel.core.errors import ModelError
 from kickwheel.core.plugins import Context, Part
 from kickwheel.models.answer import Answer
 from kickwheel.models.chat import ChatRequest, Collected, Completion, Delta, Usage
+from kickwheel.models.closed import all_required, closed
 from kickwheel.models.pictures import Eyes, Input, eyes
 from kickwheel.models.prices import Prices
 from kickwheel.models.sent import Sent
@@ -192,6 +193,12 @@ class RemoteModel:
         body = chat_body(request, self.model, limit=limit)
         if self.eyes is not None:
             body["messages"] = self.eyes.openai(request.messages, body["messages"])
+        if self._is_openai and "response_format" in body:
+            form = body["response_format"]["json_schema"]
+            held = closed(form["schema"])
+            # Its grammar holds an answer to such schemas only; of others it just does its best.
+            if held is not None and held.get("type") == "object" and all_required(held):
+                form |= {"schema": held, "strict": True}
         return body, _LABEL if request.labels and request.constrained else None
 
     def sent(self, request: ChatRequest) -> Sent:
