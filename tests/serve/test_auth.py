@@ -139,6 +139,7 @@ def test_each_holder_of_a_key_is_known_to_what_works_for_them(
         "serve:\n  auth:\n    key: everybody else's\n    keys:\n"
         "      - {key: '${ANN_KEY}', user: ann, tenant: clinic, token: '${ANN_TOKEN}'}\n"
         f"      - {{key: 'sha256:{hashlib.sha256(b'bobs').hexdigest()}', user: bob}}\n"
+        "      - {key: bob's other one, user: bob}\n"
     )
     seen: list[Caller] = []
 
@@ -153,19 +154,21 @@ def test_each_holder_of_a_key_is_known_to_what_works_for_them(
     rooms = Rooms()
     rooms.live["asks"] = Asks()
     with running(tmp_path, rooms, keys=check_app(file).config.serve.keys()) as served:
-        for key in ("ann's own key", "bobs", "everybody else's"):
+        for key in ("ann's own key", "bobs", "everybody else's", "bob's other one"):
             client = served.client(api_key=key)
             client.chat.completions.create(
                 model="asks", messages=[{"role": "user", "content": "Who am I?"}]
             )
         with pytest.raises(openai.AuthenticationError):
             served.client(api_key="ann").models.list()
-    ann, bob, other = seen
+    ann, bob, other, again = seen
     assert (ann.user, ann.tenant) == ("ann", "clinic")
     assert ann.token is not None
     assert ann.token.get_secret_value() == "ann's token of the clinic"
     assert (bob.user, bob.tenant, bob.token) == ("bob", "", None)
     assert other.user.startswith("key-")
+    assert again.user == "bob"
+    assert len({who.credential for who in seen}) == 4
 
 
 def test_two_cannot_have_one_key(tmp_path: Path) -> None:

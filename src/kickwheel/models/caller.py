@@ -25,6 +25,8 @@ class Caller:
     """Whose data may be seen and shared; empty where there is only one."""
     token: SecretStr | None = None
     """The caller's own bearer token, to be passed on to services that know it."""
+    credential: str = ""
+    """The beginning of the digest of the API key that they showed; one user may have several."""
     key: str = ""
     """The caller's own name for this question: asked again under it, they get the same answer."""
     run: str = ""

@@ -55,8 +55,9 @@ class Keys:
         for key, holder in named.items():
             digest = _digest(key)
             house = not (holder.user or holder.tenant)
-            user = holder.user or f"key-{digest.hex()[:12]}"
-            self._holders[digest] = replace(holder, user=user, house=house)
+            shown = digest.hex()[:12]
+            user = holder.user or f"key-{shown}"
+            self._holders[digest] = replace(holder, user=user, house=house, credential=shown)
 
     def __bool__(self) -> bool:
         return bool(self._holders) or self._tokens is not None

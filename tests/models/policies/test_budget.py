@@ -1,6 +1,5 @@
 """So much of a model may be used, and no more."""
 
-import asyncio
 import re
 from contextlib import aclosing
 from pathlib import Path
@@ -61,6 +60,26 @@ async def test_each_user_and_each_key_has_a_budget_of_its_own(
             assert "of this key," in str(await refused(model))
         with acting_for(Caller(user="cleo", token=SecretStr("k-2"))):
             await complete(model, ASKED)
+
+
+async def test_users_of_one_name_in_two_tenants_and_keys_of_one_user_are_told_apart(
+    tmp_path: Path,
+) -> None:
+    lines = (
+        "by_user: {kind: budget, model: first, user: {tokens: 12}}\n"
+        "by_key: {kind: budget, model: first, key: {tokens: 12}}"
+    )
+    who = [
+        ("by_user", Caller(user="ann", tenant="clinic"), Caller(user="ann", tenant="school")),
+        ("by_key", Caller(user="ann", credential="k-1"), Caller(user="ann", credential="k-2")),
+    ]
+    async with opened(tmp_path, yaml(first=Script(says("Me."))) + lines) as app:
+        for name, one, other in who:
+            with acting_for(one):
+                await complete(app.model(name), ASKED)
+                await refused(app.model(name))
+            with acting_for(other):
+                await complete(app.model(name), ASKED)
 
 
 async def test_what_was_used_survives_a_restart(tmp_path: Path, database: str | None) -> None:
@@ -158,11 +177,8 @@ async def test_an_answer_that_was_left_is_counted_as_far_as_it_came(tmp_path: Pa
     lines = "metered: {kind: budget, model: first, total: {tokens: 101}}"
     async with opened(tmp_path, yaml(first=first) + lines) as app:
         model = app.model("metered")
-        asking = asyncio.create_task(complete(model, ASKED))
-        await asyncio.sleep(0.05)
-        asking.cancel()
-        await asyncio.wait([asking])
-        await asyncio.sleep(0.05)
+        async with aclosing(model.stream(ASKED)) as pieces:  # type: ignore[type-var]
+            await anext(pieces)
         # 400 bytes are some 100 tokens, and the prompt is one more.
         assert "101 of 101 tokens" in str(await refused(model))
 

@@ -212,11 +212,13 @@ class BudgetModel(Wrapped):
         options, who = self._options, caller()
         if options.total is not None:
             yield "total", options.total
+        # Two tenants may each have an Ann.
+        user = f"{who.tenant}\0{who.user}" if who.tenant else who.user
         if options.user is not None:
-            yield f"user {_hash(who.user)}", options.user
+            yield f"user {_hash(user)}", options.user
         if options.key is not None:
-            token = who.token.get_secret_value() if who.token else who.user
-            yield f"key {_hash(token)}", options.key
+            token = who.token.get_secret_value() if who.token else user
+            yield f"key {_hash(who.credential or token)}", options.key
 
     def _within(self, request: ChatRequest, prompt: Usage) -> ChatRequest:
         limit = self._options.request
