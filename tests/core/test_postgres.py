@@ -13,6 +13,7 @@ from kickwheel.app import check_app, open_app
 from kickwheel.core.errors import ConfigError, MissingExtra, StoreError
 from kickwheel.core.store import Connection, open_store
 from kickwheel.core.store.postgres import Postgres
+from kickwheel.models.caller import NOBODY
 from kickwheel.serve.files import Files
 from kickwheel.serve.job import Job, JobEvent, Jobs, JobSpec
 
@@ -142,7 +143,7 @@ def test_a_store_that_another_program_holds_is_told(
 def test_jobs_and_files_are_listed_newest_first(tmp_path: Path, postgres_url: str) -> None:
     with open_store(tmp_path, postgres_url) as store:
         files = Files(store)
-        ids = [files.add(io.BytesIO(b"x"), f"{n}.jsonl", "fine-tune").id for n in range(3)]
+        ids = [files.add(io.BytesIO(b"x"), f"{n}.jsonl", "fine-tune", NOBODY).id for n in range(3)]
         assert [file.id for file in files.all()] == ids[::-1]
         jobs = Jobs(store)
         training = tmp_path / "chats.jsonl"
@@ -157,7 +158,7 @@ def test_jobs_and_files_are_listed_newest_first(tmp_path: Path, postgres_url: st
                 folder=str(folder),
             )
             job = Job(spec=spec, status="queued", training_file=ids[0], created_at=1)
-            jobs.add(job, training, None)
+            jobs.add(job, training, None, NOBODY)
         assert [job.spec.id for job in jobs.all()] == ["job2", "job1", "job0"]
         oldest = jobs.next()
         assert oldest is not None

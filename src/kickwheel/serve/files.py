@@ -1,4 +1,7 @@
-"""/v1/files: training files, on disk in the store's folder and listed in its database."""
+"""/v1/files: training files, on disk in the store's folder and listed in its database.
+
+Each caller finds what `core.store.sight` shows them.
+"""
 
 import os
 import shutil
@@ -16,7 +19,8 @@ from starlette.routing import Route
 
 from kickwheel.core.errors import UsageError
 from kickwheel.core.files import writing
-from kickwheel.core.store import Store
+from kickwheel.core.store import EVERYTHING, Sight, Store
+from kickwheel.models.caller import Caller
 from kickwheel.records import wire
 from kickwheel.serve.errors import Refused
 from kickwheel.serve.listing import Page, page, read_page
@@ -50,8 +54,8 @@ class Files:
         self._database = store.database
         self._folder = store.folder / "files"
 
-    def add(self, source: IO[bytes], filename: str, purpose: str) -> StoredFile:
-        """Keeps all that `source` holds.
+    def add(self, source: IO[bytes], filename: str, purpose: str, who: Caller) -> StoredFile:
+        """Keeps all that `source` holds, as a file of `who`.
 
         Raises:
             StoreError: the disk is full; nothing was kept.
@@ -67,32 +71,42 @@ class Files:
             bytes=size,
             created_at=int(time.time()),
         )
-        row = (kept.id, kept.created_at, wire.to_bytes(kept))
-        self._database.write(lambda c: c.execute("INSERT INTO file VALUES (?, ?, ?)", row))
+        row = (kept.id, kept.created_at, wire.to_bytes(kept), who.tenant, who.user)
+        self._database.write(
+            lambda c: c.execute(
+                "INSERT INTO file (id, created_at, body, tenant, asker) VALUES (?, ?, ?, ?, ?)", row
+            )
+        )
         return kept
 
-    def get(self, identity: str) -> StoredFile:
-        """The file of that id.
+    def get(self, identity: str, sight: Sight = EVERYTHING) -> StoredFile:
+        """The file of that id, among those that `sight` shows.
 
         Raises:
             UsageError: there is none.
         """
-        rows = self._database.read("SELECT body FROM file WHERE id = ?", (identity,))
+        theirs, values = sight.where()
+        rows = self._database.read(
+            f"SELECT body FROM file WHERE id = ? AND {theirs}", (identity, *values)
+        )
         if not rows:
             raise UsageError(f'no file "{identity}" here; client.files.list() shows what there is')
         return wire.from_bytes(rows[0][0], StoredFile)
 
-    def path(self, identity: str) -> Path:
+    def path(self, identity: str, sight: Sight = EVERYTHING) -> Path:
         """Where the file's bytes are.
 
         Raises:
-            UsageError: there is no such file.
+            UsageError: there is no such file among those that `sight` shows.
         """
-        return self._folder / self.get(identity).id
+        return self._folder / self.get(identity, sight).id
 
-    def all(self) -> Sequence[StoredFile]:
-        """Every file, newest first."""
-        rows = self._database.read("SELECT body FROM file ORDER BY created_at DESC, rowid DESC")
+    def all(self, sight: Sight = EVERYTHING) -> Sequence[StoredFile]:
+        """Every file that `sight` shows, newest first."""
+        theirs, values = sight.where()
+        rows = self._database.read(
+            f"SELECT body FROM file WHERE {theirs} ORDER BY created_at DESC, rowid DESC", values
+        )
         return [wire.from_bytes(row[0], StoredFile) for row in rows]
 
     def delete(self, identity: str) -> None:
@@ -121,7 +135,8 @@ def file_routes(files: Files) -> list[Route]:
             if not file.size:
                 raise Refused(400, "the file is empty", param="file")
             name = file.filename or "upload.jsonl"
-            kept = await run_in_threadpool(files.add, file.file, name, purpose)
+            who = request.state.caller
+            kept = await run_in_threadpool(files.add, file.file, name, purpose, who)
         wrong = await run_in_threadpool(nothing_good, files.path(kept.id), name)
         if wrong is not None:
             await run_in_threadpool(files.delete, kept.id)
@@ -130,7 +145,8 @@ def file_routes(files: Files) -> list[Route]:
 
     def listed(request: Request) -> JSONResponse:
         wanted = request.query_params.get("purpose")
-        found = [file for file in files.all() if wanted in (None, file.purpose)]
+        known = files.all(request.state.caller.sight)
+        found = [file for file in known if wanted in (None, file.purpose)]
         asked: Page = read_page(request, most=10_000)
         return JSONResponse(page(found, asked, lambda file: file.id, StoredFile.to_openai))
 
@@ -159,6 +175,6 @@ def file_routes(files: Files) -> list[Route]:
 
 def _found(files: Files, request: Request) -> StoredFile:
     try:
-        return files.get(request.path_params["identity"])
+        return files.get(request.path_params["identity"], request.state.caller.sight)
     except UsageError as error:
         raise Refused(404, str(error), param="id", code="file_not_found") from error

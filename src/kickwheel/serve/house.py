@@ -6,6 +6,9 @@ from typing import Literal, Protocol
 
 from kickwheel.models.chat import Model
 
+ADAPTER = "adapter/"
+"""How the names of the store's adapters begin."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:

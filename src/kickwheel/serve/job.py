@@ -10,12 +10,15 @@ from typing import Any, Literal
 
 from kickwheel.core.errors import UsageError
 from kickwheel.core.files import storage_error
-from kickwheel.core.store import Store
+from kickwheel.core.store import EVERYTHING, Sight, Store
+from kickwheel.models.caller import Caller
 from kickwheel.records import wire
 
 Status = Literal[
     "validating_files", "queued", "running", "paused", "succeeded", "failed", "cancelled"
 ]
+TUNED = "ft:"
+"""How the names of jobs' models begin."""
 WAITING: tuple[Status, ...] = ("validating_files", "queued", "running")
 """Of jobs that the worker takes up, also after a restart."""
 ENDED: tuple[Status, ...] = ("succeeded", "failed", "cancelled")
@@ -29,7 +32,7 @@ class JobSpec:
     model: str
     """The base to start from, as `/v1/models` calls it."""
     output: str
-    """The finished model's name, `ft:<base>:<suffix>:<id>`."""
+    """The finished model's name, see `output_of`."""
     training_file: str
     """Path of a JSONL file in OpenAI's fine-tuning form; the job's own copy, checked."""
     validation_file: str | None = None
@@ -61,6 +64,7 @@ class JobEvent:
     losses. Numbers, no arrays."""
 
 
+_PREFIX = "ftjob-"
 OnEvent = Callable[[JobEvent], None]
 
 
@@ -92,8 +96,8 @@ class Jobs:
         self._database = store.database
         self.folder = store.folder / "jobs"
 
-    def add(self, job: Job, training: Path, validation: Path | None) -> Job:
-        """Keeps a new job with copies of its files, which then may be deleted.
+    def add(self, job: Job, training: Path, validation: Path | None, who: Caller) -> Job:
+        """Keeps a new job of `who` with copies of its files, which then may be deleted.
 
         Raises:
             StoreError: the disk is full; nothing was kept.
@@ -107,25 +111,45 @@ class Jobs:
         except OSError as error:
             shutil.rmtree(folder, ignore_errors=True)
             raise storage_error(error, folder) from error
-        row = (job.spec.id, job.created_at, wire.to_bytes(job))
-        self._database.write(lambda c: c.execute("INSERT INTO job VALUES (?, ?, ?)", row))
+        row = (job.spec.id, job.created_at, wire.to_bytes(job), who.tenant, who.user)
+        self._database.write(
+            lambda c: c.execute(
+                "INSERT INTO job (id, created_at, body, tenant, asker) VALUES (?, ?, ?, ?, ?)", row
+            )
+        )
         return job
 
-    def get(self, identity: str) -> Job:
-        """The job of that id.
+    def get(self, identity: str, sight: Sight = EVERYTHING) -> Job:
+        """The job of that id, among those that `sight` shows.
 
         Raises:
             UsageError: there is none.
         """
-        rows = self._database.read("SELECT body FROM job WHERE id = ?", (identity,))
+        theirs, values = sight.where()
+        rows = self._database.read(
+            f"SELECT body FROM job WHERE id = ? AND {theirs}", (identity, *values)
+        )
         if not rows:
             raise UsageError(f'no fine-tuning job "{identity}" here')
         return wire.from_bytes(rows[0][0], Job)
 
-    def all(self) -> Sequence[Job]:
-        """Every job, newest first."""
-        rows = self._database.read("SELECT body FROM job ORDER BY created_at DESC, rowid DESC")
+    def all(self, sight: Sight = EVERYTHING) -> Sequence[Job]:
+        """Every job that `sight` shows, newest first."""
+        theirs, values = sight.where()
+        rows = self._database.read(
+            f"SELECT body FROM job WHERE {theirs} ORDER BY created_at DESC, rowid DESC", values
+        )
         return [wire.from_bytes(row[0], Job) for row in rows]
+
+    def made(self, model: str, sight: Sight) -> bool:
+        """Whether a job that `sight` shows makes the model of that name."""
+        theirs, values = sight.where()
+        start = _PREFIX + model.rpartition(":")[2]
+        rows = self._database.read(
+            f"SELECT body FROM job WHERE id >= ? AND id < ? AND {theirs}",
+            (start, start + "~", *values),
+        )
+        return any(wire.from_bytes(row[0], Job).spec.output == model for row in rows)
 
     def next(self) -> Job | None:
         """The oldest job that waits to be worked on."""
@@ -180,7 +204,12 @@ class Jobs:
 
 def new_id() -> str:
     """The id of a new job."""
-    return "ftjob-" + os.urandom(8).hex()
+    return _PREFIX + os.urandom(8).hex()
+
+
+def output_of(identity: str, model: str, suffix: str | None) -> str:
+    """The name of the model that a job makes: `ft:<base>:<suffix>:<beginning of the job's id>`."""
+    return f"{TUNED}{model}:{suffix or ''}:{identity.removeprefix(_PREFIX)[:8]}"
 
 
 def _copy(source: Path, target: Path) -> None:

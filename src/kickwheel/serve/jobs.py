@@ -18,10 +18,11 @@ from starlette.routing import Route
 
 from kickwheel.core.errors import UsageError
 from kickwheel.core.plugins import nearest
+from kickwheel.models.caller import Caller
 from kickwheel.serve.errors import Refused, invalid
 from kickwheel.serve.files import Files
 from kickwheel.serve.house import House
-from kickwheel.serve.job import Job, JobEvent, Jobs, JobSpec, new_id
+from kickwheel.serve.job import Job, JobEvent, Jobs, JobSpec, new_id, output_of
 from kickwheel.serve.listing import page, read_page
 from kickwheel.serve.worker import Worker
 
@@ -117,13 +118,14 @@ def job_routes(house: House, files: Files, jobs: Jobs, worker: Worker) -> list[R
     async def create(request: Request) -> JSONResponse:
         body = _read(await request.body())
         await run_in_threadpool(check_model, house, body.model)
-        job = await run_in_threadpool(new_job, body, files, jobs)
+        job = await run_in_threadpool(new_job, body, files, jobs, request.state.caller)
         worker.wake()
         return JSONResponse(shown(job))
 
     def listed(request: Request) -> JSONResponse:
         asked = read_page(request)
-        return JSONResponse(page(jobs.all(), asked, lambda job: job.spec.id, shown))
+        found = jobs.all(request.state.caller.sight)
+        return JSONResponse(page(found, asked, lambda job: job.spec.id, shown))
 
     def one(request: Request) -> JSONResponse:
         return JSONResponse(shown(_found(jobs, request)))
@@ -225,17 +227,17 @@ def check_model(house: House, name: str) -> None:
         raise Refused(400, what, param="model", code="model_not_found")
 
 
-def new_job(body: JobBody, files: Files, jobs: Jobs) -> Job:
-    """Keeps a new job, for the worker to take up.
+def new_job(body: JobBody, files: Files, jobs: Jobs, who: Caller) -> Job:
+    """Keeps a new job of `who`, for the worker to take up.
 
     Raises:
-        Refused: a file that it names is not there.
+        Refused: a file that it names is not there, or not one of theirs.
     """
     paths = {}
     for param in ("training_file", "validation_file"):
         named: str | None = getattr(body, param)
         try:
-            paths[param] = None if named is None else files.path(named)
+            paths[param] = None if named is None else files.path(named, who.sight)
         except UsageError as error:
             raise Refused(400, str(error), param=param, code="file_not_found") from error
     training, validation = paths["training_file"], paths["validation_file"]
@@ -246,7 +248,7 @@ def new_job(body: JobBody, files: Files, jobs: Jobs) -> Job:
     spec = JobSpec(
         id=identity,
         model=body.model,
-        output=f"ft:{body.model}:{body.suffix or ''}:{identity.removeprefix('ftjob-')[:8]}",
+        output=output_of(identity, body.model, body.suffix),
         training_file=str(folder / "training.jsonl"),
         validation_file=None if validation is None else str(folder / "validation.jsonl"),
         folder=str(folder),
@@ -267,7 +269,7 @@ def new_job(body: JobBody, files: Files, jobs: Jobs) -> Job:
         metadata=body.metadata or {},
         created_at=int(time.time()),
     )
-    jobs.add(job, training, validation)
+    jobs.add(job, training, validation, who)
     jobs.say(identity, JobEvent(message=f"Created fine-tuning job: {identity}"))
     return job
 
@@ -311,6 +313,6 @@ def _checkpoints(jobs: Jobs, request: Request) -> Mapping[str, Any]:
 
 def _found(jobs: Jobs, request: Request) -> Job:
     try:
-        return jobs.get(request.path_params["identity"])
+        return jobs.get(request.path_params["identity"], request.state.caller.sight)
     except UsageError as error:
         raise Refused(404, str(error), param="id", code="job_not_found") from error

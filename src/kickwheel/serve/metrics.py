@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from kickwheel.records import Span, Trace, genai
+from kickwheel.serve.errors import Refused
 from kickwheel.trace.record import Recorder
 
 PATH = "/v1/metrics"
@@ -194,6 +195,9 @@ def metric_routes(metrics: Metrics) -> list[Route]:
     """The route of the counts."""
 
     def told(request: Request) -> Response:
+        if not request.state.caller.house:
+            what = "These are the counts of all who ask: they want a key without user and tenant."
+            raise Refused(403, what, code="house_only")
         kind = "text/plain; version=0.0.4; charset=utf-8"
         return Response(metrics.text(), media_type=kind)
 

@@ -17,11 +17,10 @@ from kickwheel.models.chat import Model
 from kickwheel.models.engines.engine import Engine, open_engine
 from kickwheel.models.engines.llamacpp import FollowingModel, LocalModel
 from kickwheel.records import Adapter
-from kickwheel.serve.house import ModelCard
+from kickwheel.serve.house import ADAPTER, ModelCard
+from kickwheel.serve.job import TUNED
 from kickwheel.serve.peft import PeftFolder, peft_folder
 
-TUNED = "ft:"
-"""How the refs of finished fine-tuning jobs begin."""
 KEPT = 8
 """Adapters of jobs and of the store that an engine holds at most; who was asked last stays."""
 
@@ -134,12 +133,12 @@ class OpenedHouse:
         """Names of adapters with their ids: finished jobs' first, then all in the store."""
         refs, ids = self._app.store.refs, self._app.store.artifacts.ids("adapter")
         tuned = [
-            (name, (refs.read(name) or "").removeprefix("adapter/"))
+            (name, (refs.read(name) or "").removeprefix(ADAPTER))
             for name in refs.names()
             if name.startswith(TUNED)
         ]
         there = set(ids)
-        return [*(one for one in tuned if one[1] in there), *((f"adapter/{i}", i) for i in ids)]
+        return [*(one for one in tuned if one[1] in there), *((f"{ADAPTER}{i}", i) for i in ids)]
 
     def _kept(self, identity: str) -> _Kept | None:
         if identity not in self._known:
@@ -148,7 +147,7 @@ class OpenedHouse:
 
     async def _target(self, name: str) -> str:
         target = self._app.store.refs.read(name) if name.startswith(TUNED) else name
-        if target is None or not target.startswith("adapter/"):
+        if target is None or not target.startswith(ADAPTER):
             known = [card.id for card in await asyncio.to_thread(self.models)]
             raise UsageError(f'no model "{name}" here. {nearest(name, known)}')
         return target
@@ -161,7 +160,7 @@ class OpenedHouse:
                 del self._models[target]
 
     async def _with_adapter(self, target: str, name: str) -> LocalModel:
-        identity = target.removeprefix("adapter/")
+        identity = target.removeprefix(ADAPTER)
         folder = self._app.store.artifacts.path("adapter", identity)
         kept = self._kept(folder.name)
         if kept is None:

@@ -49,6 +49,7 @@ from kickwheel.serve.recorded import Passing
 from kickwheel.serve.recorded.place import PROJECTS, place
 from kickwheel.serve.responses import Responses, response_routes
 from kickwheel.serve.runs import run_routes
+from kickwheel.serve.seen import SeenHouse
 from kickwheel.serve.tokens import Tokens
 from kickwheel.serve.traces import ANSWER_ID, trace_routes
 from kickwheel.serve.worker import Runner, Worker
@@ -96,21 +97,22 @@ class Front:
         self._body_bytes = body_bytes
         self._file_bytes = file_bytes
         self._recorded = recorded
-        answering = Answering(house, recorder)
+        files, jobs = Files(store), Jobs(store)
+        self._worker = Worker(jobs, house, runner)
+        seen = SeenHouse(house, jobs)
+        answering = Answering(seen, recorder)
         self._chat = Chat(answering)
         metrics = Metrics(recorder)
         self._responses = Responses(answering, store, keeper)
-        files, jobs = Files(store), Jobs(store)
-        self._worker = Worker(jobs, house, runner)
         self._rest = Starlette(
             routes=[
                 *health_routes(house),
-                *contract_routes(house),
+                *contract_routes(seen),
                 *metric_routes(metrics),
-                *model_routes(house),
+                *model_routes(seen),
                 *file_routes(files),
-                *job_routes(house, files, jobs, self._worker),
-                *customization_routes(house, files, jobs, self._worker),
+                *job_routes(seen, files, jobs, self._worker),
+                *customization_routes(seen, files, jobs, self._worker),
                 *trace_routes(traces, recorder),
                 *otlp.otlp_routes(traces),
                 *response_routes(self._responses),

@@ -10,6 +10,8 @@ from starlette.routing import Route
 
 from kickwheel.core.errors import UsageError
 from kickwheel.core.plugins import nearest
+from kickwheel.core.store import Sight
+from kickwheel.models.caller import Caller
 from kickwheel.serve.customization.asked import CustomizationBody
 from kickwheel.serve.customization.told import STATUSES, details, shown
 from kickwheel.serve.errors import Refused, invalid
@@ -30,11 +32,12 @@ def customization_routes(house: House, files: Files, jobs: Jobs, worker: Worker)
     async def create(request: Request) -> JSONResponse:
         try:
             asked = CustomizationBody.model_validate_json(await request.body())
-            body = asked.job(await run_in_threadpool(_file, files, asked.learned_from))
+            who: Caller = request.state.caller
+            body = asked.job(await run_in_threadpool(_file, files, asked.learned_from, who.sight))
         except ValidationError as error:
             raise invalid(error) from error
         await run_in_threadpool(check_model, house, body.model)
-        job = await run_in_threadpool(new_job, body, files, jobs)
+        job = await run_in_threadpool(new_job, body, files, jobs, who)
         worker.wake()
         answer = await run_in_threadpool(shown, jobs, job)
         return JSONResponse(answer, status_code=201)
@@ -80,7 +83,7 @@ def customization_routes(house: House, files: Files, jobs: Jobs, worker: Worker)
 
 def _wanted(jobs: Jobs, request: Request) -> list[Job]:
     """The jobs that the request filters out, in its order."""
-    found = list(jobs.all())
+    found = list(jobs.all(request.state.caller.sight))
     for key, value in request.query_params.items():
         if key == "sort" and value in ORDERS:
             found = found if value == ORDERS[0] else found[::-1]
@@ -97,10 +100,11 @@ def _wanted(jobs: Jobs, request: Request) -> list[Job]:
     return found
 
 
-def _file(files: Files, name: str) -> str:
-    """Id of the uploaded file: by its id, or the newest of that name."""
+def _file(files: Files, name: str, sight: Sight) -> str:
+    """Id of the uploaded file among those that `sight` shows: by its id, or the newest of that
+    name."""
     wanted = name.rstrip("/").rpartition("/")[2]
-    known = files.all()
+    known = files.all(sight)
     for file in known:
         if wanted and wanted in (file.id, file.filename, Path(file.filename).stem):
             return file.id
@@ -119,6 +123,6 @@ def _count(request: Request, name: str, usual: int) -> int:
 
 def _found(jobs: Jobs, request: Request) -> Job:
     try:
-        return jobs.get(request.path_params["identity"])
+        return jobs.get(request.path_params["identity"], request.state.caller.sight)
     except UsageError as error:
         raise Refused(404, str(error), param="id", code="job_not_found") from error
