@@ -346,10 +346,15 @@ class Redaction:
         if self._numbers:
             return False
         new = [m for m in (*span.input, *span.output) if self._read.get(id(m)) is not m]
-        texts = [m.content for m in new if m.content is not None]
-        known = _plain.texts
-        texts = [text for text in texts if len(text) < PLAIN_FROM or text not in known]
+        texts: list[str] = []
+        long: list[str] = []
         for m in new:
+            said = m.content
+            if said is not None:
+                if len(said) < PLAIN_FROM:
+                    texts.append(said)
+                elif said not in _plain.texts:
+                    long.append(said)
             for call in m.tool_calls:
                 if "\\" in call.arguments:
                     return False  # What an escape hides is not seen here.
@@ -357,10 +362,10 @@ class Redaction:
         if span.error is not None:
             texts.append(span.error)
         _gather(span.attributes, texts)
-        if _suspect("\n".join(texts)):
+        if _suspect("\n".join(long + texts)):
             return False
-        for text in texts:
-            _plain.add(text)
+        for said in long:
+            _plain.add(said)
         self._read.update((id(m), m) for m in new)
         return True
 
@@ -529,9 +534,10 @@ def _secret(lower: str) -> bool:
 
 def _has_run(text: str) -> bool:
     """Whether something in the text is written as numbers are."""
-    # Seven of a run's characters one after another are found ten times as fast as a run.
-    near = b"1111111" in text.encode("latin-1", "replace").translate(_OF_A_RUN)
-    return near and _RUN.search(text) is not None
+    # Seven of a run's characters one after another are found ten times as fast as a run, and no
+    # run begins before them.
+    near = text.encode("latin-1", "replace").translate(_OF_A_RUN).find(b"1111111")
+    return near >= 0 and _RUN.search(text, near) is not None
 
 
 def _gather(value: Any, texts: list[str]) -> None:

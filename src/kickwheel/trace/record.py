@@ -229,7 +229,8 @@ class Recorder:
             make: called once; what it raises is logged, and the trace counted as lost.
             size: bytes that it holds until then.
         """
-        self._keep(partial(_theirs, make, self.whose()), size)
+        whose = self.whose()
+        self._keep(partial(_theirs, make, whose) if any(whose) else make, size)
 
     def flush(self, timeout_s: float = 30.0) -> bool:
         """Waits until all that ended before this call is written or lost; `False` at timeout."""

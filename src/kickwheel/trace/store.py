@@ -33,7 +33,7 @@ _SUMMARY = (
     "output_tokens, question, tenant, asker"
 )
 _WHOLE = "id, body, seq, start_ns, tenant, asker"
-_MARKS = ", ".join("?" * 14)
+_ADD = f"INSERT INTO trace ({_SUMMARY}, body) VALUES ({', '.join('?' * 14)}) ON CONFLICT DO NOTHING"
 _LAST = "SELECT body FROM feedback WHERE trace = t.id ORDER BY seq DESC LIMIT 1"
 
 
@@ -282,13 +282,10 @@ def _joined(database: Database, rows: Sequence[tuple[Any, ...]]) -> Iterator[Tra
 def _insert(connection: Connection, batch: list[tuple[tuple[Any, ...], Trace, set[str]]]) -> int:
     added = 0
     for row, trace, agents in batch:
-        done = connection.execute(
-            f"INSERT INTO trace ({_SUMMARY}, body) VALUES ({_MARKS}) ON CONFLICT DO NOTHING",
-            row,
-        )
-        if done.rowcount:
+        if connection.execute(_ADD, row).rowcount:
             added += 1
-            pieces.say(connection, row[0], trace.feedback)
+            if trace.feedback:
+                pieces.say(connection, row[0], trace.feedback)
             if pieces.is_large(trace):
                 pieces.spread(connection, trace)
             for agent in agents:

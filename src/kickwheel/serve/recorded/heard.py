@@ -35,6 +35,9 @@ _FRAMEWORKS = {
 }
 """Frameworks by what their user agent begins with, where that is not their name."""
 
+_plain = msgspec.json.Decoder().decode
+_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
 
 class Hearing:
     """Reads what passed, in the order in which it ended."""
@@ -112,9 +115,9 @@ def _said(passed: Exchange, body: Mapping[str, Any], unread: list[str]) -> Answe
 def _fields(asked: Copy, unread: list[str]) -> tuple[dict[str, Any], tuple[ToolSpec, ...]]:
     """The fields as plain values, and the tools among them as specs."""
     try:
-        raw = msgspec.json.decode(asked.whole(), type=dict[str, msgspec.Raw])
+        raw = _raw(asked.whole())
         offered = bytes(raw.pop("tools", b"[]"))
-        fields = {name: msgspec.json.decode(value) for name, value in raw.items()}
+        fields = {name: _plain(value) for name, value in raw.items()}
         known = len(offered) <= KEPT_BYTES
         fields["tools"], tools = _kept_tools(offered) if known else _tools(offered)
     except (ValueError, RecursionError) as error:
@@ -124,7 +127,7 @@ def _fields(asked: Copy, unread: list[str]) -> tuple[dict[str, Any], tuple[ToolS
 
 
 def _tools(offered: bytes) -> tuple[Any, tuple[ToolSpec, ...]]:
-    entries = msgspec.json.decode(offered)
+    entries = _plain(offered)
     found = []
     for entry in entries if isinstance(entries, list) else ():
         # In responses a function's fields stand beside its type.
@@ -179,7 +182,7 @@ def _error(passed: Exchange, said: Answered) -> str | None:
     except ValueError as error:
         return f"{passed.status}: {error}"
     try:
-        found = msgspec.json.decode(told)
+        found = _plain(told)
     except (ValueError, RecursionError):
         found = None
     inner = found.get("error", found) if isinstance(found, dict) else None
