@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kickwheel.agents.bridges.bridge import TheirAgent, TheirTools
+from kickwheel.agents.bridges.bridge import TheirTools
 from kickwheel.agents.bridges.heard import Told, answered, called, returned, used
+from kickwheel.agents.bridges.worker import TheirAgent
 from kickwheel.agents.events import Text
 from kickwheel.agents.tools import Tool
 from kickwheel.records import Message

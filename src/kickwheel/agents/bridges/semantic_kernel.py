@@ -1,18 +1,14 @@
-"""`kind: semantic_kernel`: agents and functions of Semantic Kernel.
+"""Functions of Semantic Kernel, both ways, and our models as its services.
 
 Its functions stand in plugins, so that a model sees them as `plugin-name`.
 """
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Iterable
 from typing import Any
 
-from kickwheel.agents.bridges.bridge import KEY, Ours, TheirAgent, TheirTools, each, needs
-from kickwheel.agents.bridges.heard import Told, called, returned, used
-from kickwheel.agents.events import Text, as_it_happens
+from kickwheel.agents.bridges.bridge import KEY, Ours, TheirTools, each, needs
 from kickwheel.agents.offered import Offered
 from kickwheel.agents.tools import Tool
-from kickwheel.records import Message
 
 INSTALL = "semantic-kernel"
 PLUGIN = "kickwheel"
@@ -54,62 +50,6 @@ def model(name: str, base_url: str, *, api_key: str = KEY) -> Any:
         from semantic_kernel.connectors.ai.open_ai import OpenAIChatCompletion
     client = AsyncOpenAI(base_url=base_url, api_key=api_key)
     return OpenAIChatCompletion(ai_model_id=name, async_client=client)
-
-
-class SemanticKernelAgent(TheirAgent):
-    """A chat completion agent of Semantic Kernel."""
-
-    install = INSTALL
-
-    def events(self, theirs: Any, messages: Sequence[Message]) -> AsyncGenerator[Told]:
-        """What the agent does."""
-        return as_it_happens(partial(_work, theirs, messages))
-
-
-async def _work(theirs: Any, messages: Sequence[Message], tell: Callable[[Told], None]) -> None:
-    from semantic_kernel.agents import ChatHistoryAgentThread
-    from semantic_kernel.contents import ChatHistory, FunctionResultContent
-
-    async def calling(context: Any, next: Any) -> None:
-        call = context.function_call_content
-        tell(called(call.id, call.name, call.arguments or "{}"))
-        await next(context)
-
-    async def heard(message: Any) -> None:
-        for item in message.items:
-            if isinstance(item, FunctionResultContent):
-                tell(returned(item.id, str(item.result)))
-
-    kernel = theirs.kernel.clone()
-    kernel.add_filter("auto_function_invocation", calling)
-    thread = ChatHistoryAgentThread(ChatHistory(messages=[_content(one) for one in messages]))
-    stream = theirs.invoke_stream(thread=thread, kernel=kernel, on_intermediate_message=heard)
-    async for piece in stream:
-        if piece.content.content:
-            tell(Text(piece.content.content))
-        if count := piece.content.metadata.get("usage"):
-            name = piece.content.ai_model_id or ""
-            tell(used(count.prompt_tokens, count.completion_tokens, None, name))
-
-
-def _content(message: Message) -> Any:
-    """A message as Semantic Kernel has it."""
-    from semantic_kernel.contents import (
-        ChatMessageContent,
-        FunctionCallContent,
-        FunctionResultContent,
-        TextContent,
-    )
-
-    said = message.content or ""
-    if message.role == "tool":
-        result = FunctionResultContent(id=message.tool_call_id, result=said)
-        return ChatMessageContent("tool", items=[result])
-    items: list[Any] = [
-        FunctionCallContent(id=call.id, name=call.name, arguments=call.arguments)
-        for call in message.tool_calls
-    ]
-    return ChatMessageContent(message.role, items=[TextContent(text=said), *items])
 
 
 class SemanticKernelTools(TheirTools):
