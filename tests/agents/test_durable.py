@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kickwheel.agents import keeper as keeping
 from kickwheel.agents.caller import Caller, acting_for, caller, idempotency_key
 from kickwheel.agents.durable import Waiting, person, steps
 from kickwheel.agents.keeper import Keeper
@@ -834,5 +833,31 @@ def effects(tree: Any, path: str) -> str:
     return tree if isinstance(tree, str) else "none"
 
 
-def test_the_answer_of_a_run_is_kept_for_a_day() -> None:
-    assert keeping.ANSWERS_S == 24 * 60 * 60
+async def test_an_answer_is_kept_for_a_day_and_a_question_until_it_is_answered(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, days, forgotten = time.time, [0.0], Counter[float]()
+    monkeypatch.setattr(time, "time", lambda: real() + 86_400 * days[0])
+    forget, acts = store.runs.forget, Acts()
+
+    def forgets(before: float) -> int:
+        forgotten[days[0]] += forget(before)
+        return 0
+
+    monkeypatch.setattr(store.runs, "forget", forgets)
+
+    async def asks() -> str:
+        return f"{await acts.step('a')} {await person('Well?')}"
+
+    async with Keeper(store) as keeper:
+        await keeper.run(begun(acts, "b"), str, agent="desk", asked="b", key="b")
+        with pytest.raises(Waiting) as waiting:
+            await keeper.run(asks, str, agent="desk", asked="a", key="a")
+    for days[0] in (0.9, 1.1, 400.0):
+        async with Keeper(store, lease_s=0.2):
+            await until(lambda: days[0] in forgotten)
+    assert [forgotten[day] for day in (0.0, 0.9, 1.1, 400.0)] == [0, 0, 1, 0]
+    async with Keeper(store) as keeper:
+        await keeper.answer(waiting.value.run, "yes")
+        assert await keeper.run(asks, str, agent="desk", asked="a", key="a") == "A yes"
+    assert acts.made == ["b", "a"]

@@ -59,7 +59,7 @@ class Keeper:
         self._knows: Callable[[str], bool] = lambda agent: True
         self._look = asyncio.Event()
         self._beaten = time.monotonic()
-        self._forgotten = 0.0
+        self._forgotten = float("-inf")
         self._closing = False
         self._watching: list[asyncio.Task[None]] = []
 
