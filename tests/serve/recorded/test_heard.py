@@ -208,10 +208,10 @@ def test_an_upstream_that_gives_every_response_the_same_id_is_remembered_once() 
     conversations = Conversations()
     said = answered(json.dumps(RESPONSE).encode(), {}, cut=False)
     for _ in range(3):
-        conversations.remember("shop", said, {}, (), 30 << 20)
+        conversations.remember(("shop", "", ""), said, {}, (), 30 << 20)
     then = {"previous_response_id": said.id, "input": "And?"}
     unread: list[str] = []
-    assert len(conversations.messages("shop", then, unread)) == 2
+    assert len(conversations.messages(("shop", "", ""), then, unread)) == 2
     assert not unread
 
 

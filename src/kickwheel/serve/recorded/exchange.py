@@ -59,11 +59,21 @@ class Exchange:
         "start_ns",
         "status",
         "trace",
+        "whose",
     )
 
-    def __init__(self, project: str, path: str, trace: str, limit: int = COPY_BYTES) -> None:
+    def __init__(
+        self,
+        project: str,
+        path: str,
+        trace: str,
+        limit: int = COPY_BYTES,
+        whose: tuple[str, str] = ("", ""),
+    ) -> None:
         """Of the request and of the answer so many bytes are kept, or, of more, none."""
         self.project = project
+        self.whose = whose
+        """Tenant and user who asked."""
         self.path = path
         """Behind the version: `chat/completions`."""
         self.trace = trace

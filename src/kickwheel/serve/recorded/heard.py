@@ -55,7 +55,7 @@ class Hearing:
         said = _said(passed, body, unread)
         if passed.path == "responses":
             size = passed.asked.size + passed.answer.size
-            self._conversations.remember(passed.project, said, body, messages, size)
+            self._conversations.remember(_place(passed), said, body, messages, size)
         name = str(body.get("model") or passed.path)
         attributes: dict[str, Value] = {
             genai.OPERATION: "text_completion" if passed.path == "completions" else "chat",
@@ -91,8 +91,12 @@ class Hearing:
         self, passed: Exchange, body: Mapping[str, Any], unread: list[str]
     ) -> tuple[Message, ...]:
         if passed.path == "responses":
-            return self._conversations.messages(passed.project, body, unread)
+            return self._conversations.messages(_place(passed), body, unread)
         return (chat.prompt if passed.path == "completions" else chat.messages)(body, unread)
+
+
+def _place(passed: Exchange) -> responses.Place:
+    return (passed.project, *passed.whose)
 
 
 def framework(agent: str) -> str:

@@ -19,6 +19,7 @@ from yarl import URL
 
 from kickwheel.core import redact
 from kickwheel.core.errors import UsageError
+from kickwheel.models.caller import caller, whose
 from kickwheel.models.prices import Prices
 from kickwheel.serve.errors import Refused
 from kickwheel.serve.outgoing import Receive, Send
@@ -47,6 +48,11 @@ _NOT_ANSWERED = _ONE_CONNECTION | {b"date"}
 """Each server writes its own date."""
 _OURS = frozenset({b"authorization", b"cookie"})
 """By what clients show who they are: to us, where the upstream has a key of its own."""
+_FOR_ALL = frozenset(
+    {*(("POST", path) for path in (*READ, "embeddings", "moderations")), ("GET", "models")}
+)
+"""What leaves nothing upstream that another one's request could list: the key there is one for all,
+so the rest, as files and stored answers, is the house's."""
 _READABLE = ("gzip", "deflate", "identity")
 """Compressions that a trace can be read from."""
 
@@ -127,10 +133,12 @@ class Passing:
             path: without the project, `/v1/chat/completions`.
             trace: the id, 32 hex digits, that the trace gets.
         Raises:
-            Refused: the upstream cannot be reached (502); the caller answers.
+            Refused: the upstream cannot be reached (502), or this is the house's to ask there
+                (403); whoever called answers.
         """
+        _check_whose(scope["method"], path[4:])
         kept = scope["method"] == "POST" and path[4:] in READ
-        passed = Exchange(project, path[4:], trace, COPY_BYTES if kept else 0)
+        passed = Exchange(project, path[4:], trace, COPY_BYTES if kept else 0, whose())
         client = _Client(receive, send, passed)
         try:
             await self._pass(scope, client, trace if kept else None)
@@ -195,6 +203,13 @@ class Passing:
             reason = str(error) or type(error).__name__
         what = f"The upstream of this recorder, {self._base}, cannot be reached: {reason}"
         return Refused(502, redact.text(what), code="upstream_unreachable")
+
+
+def _check_whose(method: str, path: str) -> None:
+    if caller().house or (method, path) in _FOR_ALL:
+        return
+    what = f"{method} {path} leads to what all who ask here have upstream, under one key"
+    raise Refused(403, f"{what}: it wants a key without user and tenant.", code="house_only")
 
 
 def _text(value: bytes) -> str:

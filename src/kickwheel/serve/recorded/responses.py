@@ -21,6 +21,8 @@ from kickwheel.serve.recorded.chat import text
 _ENDED = ("response.completed", "response.incomplete", "response.failed")
 _SILENT = ("reasoning", "compaction")
 """Items that say nothing to people."""
+Place = tuple[str, str, str]
+"""Project, tenant and user: nobody goes on from what was said elsewhere."""
 _REMEMBERED_BYTES = 64 << 20
 """Of the conversations that may go on, so much is remembered."""
 
@@ -29,23 +31,23 @@ class Conversations:
     """What was said before, where a request only names the response that it goes on from."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[tuple[str, str], tuple[tuple[Message, ...], int]] = OrderedDict()
-        """By project and the id of the last response: all messages, and how many bytes are new in
+        self._known: OrderedDict[tuple[Place, str], tuple[tuple[Message, ...], int]] = OrderedDict()
+        """By place and the id of the last response: all messages, and how many bytes are new in
         them."""
         self._bytes = 0
 
     def messages(
-        self, project: str, body: Mapping[str, Any], unread: list[str]
+        self, place: Place, body: Mapping[str, Any], unread: list[str]
     ) -> tuple[Message, ...]:
-        """The conversation that a request of the project has, with what it goes on from; what is
-        not known or no text is named in `unread`."""
+        """The conversation that a request has, with what it goes on from at its place; what is not
+        known or no text is named in `unread`."""
         read: list[Message] = []
         if isinstance(body.get("instructions"), str):
             read.append(Message(role="system", content=body["instructions"]))
         before = body.get("previous_response_id")
         if isinstance(before, str):
-            if (project, before) in self._known:
-                read += self._known[project, before][0]
+            if (place, before) in self._known:
+                read += self._known[place, before][0]
             else:
                 unread.append("previous_response_id: what came before")
         if body.get("conversation") is not None:
@@ -59,7 +61,7 @@ class Conversations:
 
     def remember(
         self,
-        project: str,
+        place: Place,
         said: Answered,
         body: Mapping[str, Any],
         asked: tuple[Message, ...],
@@ -75,8 +77,8 @@ class Conversations:
             return
         # Instructions are of one request and do not go on.
         whole = (*asked[isinstance(body.get("instructions"), str) :], said.message)
-        _, replaced = self._known.pop((project, said.id), ((), 0))
-        self._known[project, said.id] = (whole, size)
+        _, replaced = self._known.pop((place, said.id), ((), 0))
+        self._known[place, said.id] = (whole, size)
         self._bytes += size - replaced
         while self._bytes > _REMEMBERED_BYTES:
             self._bytes -= self._known.popitem(last=False)[1][1]
