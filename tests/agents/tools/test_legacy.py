@@ -1,5 +1,6 @@
 """The pages about tools, and about old systems: their YAML is a valid app, and it answers."""
 
+import json
 import re
 import sqlite3
 import sys
@@ -34,6 +35,14 @@ paths:
 """
 
 
+FORM = '<title>Orders</title><form method="post" action="/find"><input name="customer"></form>'
+PROGRAM = """
+for line in open("/mnt/export/orders.fix", encoding="latin-1"):
+    if line[6:16].strip() == "Jürgen":
+        print(int(line[:6]), line[16:].strip())
+"""
+
+
 def blocks(page: str, language: str) -> list[str]:
     text = (DOCS / page).read_text("utf-8")
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
@@ -62,7 +71,8 @@ def _make(folder: Path) -> None:
     program = folder / "bin" / "orders"
     program.write_text(f'#!/bin/sh\n{{\n{lines}}} | grep "^$1 " | cut -d" " -f2-\n', "utf-8")
     program.chmod(0o755)
-    (folder / "orders.py").write_text(blocks("legacy.md", "python")[0], "utf-8")
+    for code in blocks("legacy.md", "python"):
+        (folder / code.split()[1]).write_text(code, "utf-8")
 
 
 async def answer(request: web.Request) -> web.Response:
@@ -75,21 +85,26 @@ async def answer(request: web.Request) -> web.Response:
         found = [f"{n} {item}".replace("&", "&amp;") for n, c, item in ORDERS if c == name]
         body = "".join(f"<o>{order}</o>" for order in found).encode("latin-1")
         return web.Response(body=body, content_type="text/xml", charset="iso-8859-1")
+    if request.method == "GET":
+        return web.Response(text=FORM, content_type="text/html")
     name = str((await request.post())["customer"])
     body = "".join(f"{n} {item}\n" for n, c, item in ORDERS if c == name).encode("cp1252")
     return web.Response(body=body, content_type="text/plain")
 
 
 @asynccontextmanager
-async def legacy(old: Path, kind: str) -> AsyncGenerator[dict[str, Tool]]:
-    """The tools of the page's app of that kind."""
+async def legacy(old: Path, kind: str) -> AsyncGenerator[tuple[dict[str, Tool], str]]:
+    """The tools of the page's app of that kind, and the URL of the old system's web server."""
     (yaml,) = [y for y in blocks("legacy.md", "yaml") if f"kind: {kind}\n" in y]
+    yaml = yaml.replace("[python, ", f"[{sys.executable}, ")
     async with service(answer) as served:
         host = served.url.removeprefix("http://")
+        yaml = yaml.replace("[orders.example.com]", f"['{host}']\n    private: true")
         (old / "orders.yml").write_text(OPENAPI.replace("old.example", host))
         (old / "app.yml").write_text(yaml.replace("old.example", host), "utf-8")
         async with open_app(old) as app:
-            yield {tool.spec.name: tool for tool in app.live["tools", "orders"]}
+            (box,) = (box for (shelf, _), box in app.live.items() if shelf == "tools")
+            yield {tool.spec.name: tool for tool in box}, served.url
 
 
 @pytest.mark.parametrize(
@@ -104,6 +119,8 @@ async def legacy(old: Path, kind: str) -> AsyncGenerator[dict[str, Tool]]:
         ("http", "soap_orders_of", '{"customer": "Jürgen"}'),
         ("openapi", "ordersOf", '{"customer": "Jürgen"}'),
         ("shell", "orders", '{"command": "/mnt/old/orders Jürgen"}'),
+        ("program", "orders", json.dumps({"program": PROGRAM})),
+        ("mcp", "orders_of", '{"customer": "Jürgen"}'),
         ("python", "orders_of", '{"customer": "Jürgen"}'),
     ],
 )  # fmt: skip
@@ -112,7 +129,7 @@ async def test_every_way_into_the_old_system_tells_the_same(
 ) -> None:
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.delitem(sys.modules, "orders", raising=False)
-    async with legacy(old, kind) as tools:
+    async with legacy(old, kind) as (tools, _):
         asked = ToolCall(id="1", name=tool, arguments=arguments)
         result = await calling.call(tools, asked)
     monkeypatch.delitem(sys.modules, "orders", raising=False)
@@ -120,6 +137,16 @@ async def test_every_way_into_the_old_system_tells_the_same(
     for number, customer, item in ORDERS:
         assert (str(number) in result.text) == (customer == "Jürgen")
         assert (item.replace(" & ", " ").split()[0] in result.text) == (customer == "Jürgen")
+
+
+async def test_its_pages_are_asked_as_a_person_would(old: Path) -> None:
+    async with legacy(old, "browser") as (tools, url):
+        seen = await tools["pages_open"].call({"url": f"{url}/"})
+        field = re.search(r"textbox.*?\[ref=(\w+)\]", seen)
+        assert field is not None
+        await tools["pages_type"].call({"ref": field[1], "text": "Jürgen", "enter": True})
+        said = await tools["pages_read"].call({})
+    assert said.splitlines() == ["10 tea", "12 cake & co"]
 
 
 @pytest.mark.parametrize("page", ["openapi", "http", "sql", "files"])
