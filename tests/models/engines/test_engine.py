@@ -144,7 +144,7 @@ async def test_a_prompt_longer_than_the_context_is_told_with_both_lengths(runnin
         await complete(model, asked("x" * 600))
     assert caught.value.status == 400
     assert "tools" not in str(caught.value)
-    with pytest.raises(ModelError, match=r"The tools are described in it, since no adapter"):
+    with pytest.raises(ModelError, match=r"its tools \(1\), since no adapter.*kickwheel turn"):
         await complete(model, asked("x" * 600, tools=(FIND,)))
 
 
@@ -298,6 +298,18 @@ async def test_a_stream_that_the_kill_cut_is_an_error(running: Engine) -> None:
     with pytest.raises(ModelError, match="died during the answer"):
         await read_and_kill()
     assert await text(model)
+
+
+async def test_a_sigterm_to_the_whole_unit_cuts_no_stream(running: Engine) -> None:
+    model = await running.model()
+    pid = running.pid
+    assert pid is not None
+    pieces = []
+    async for piece in model.stream(asked(max_tokens=60)):
+        os.kill(pid, signal.SIGTERM)
+        pieces.append(piece)
+    assert isinstance(pieces[-1], Done)
+    assert running.pid == pid
 
 
 async def test_an_engine_that_dies_again_and_again_is_given_up(

@@ -59,11 +59,14 @@ async def until(change: Callable[[], Awaitable[bool]], within_s: float = 20.0) -
     return False
 
 
-async def test_a_promotion_and_a_rollback_are_followed(tmp_path: Path) -> None:
+async def test_a_promotion_and_a_rollback_are_followed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async with context(tmp_path) as (store, named):
         part = Local(base="tiny.gguf", adapter=REF, threads=1)
         async with part.open(named("specialist")) as model:
             alone = await text(model)
+            assert f"specialist: nothing was promoted to {REF} yet" in caplog.text
             target = kept(store, tmp_path, 2)
             store.refs.move(REF, target, expected=None, why="better")
 

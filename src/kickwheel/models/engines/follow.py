@@ -115,6 +115,12 @@ async def following(
                 await asyncio.sleep(AGAIN_S)
 
     known = store.refs.read(ref)
+    if known is None and not context.dry:
+        _log.warning(
+            "%s: nothing was promoted to %s yet, so the base answers alone. "
+            "`kickwheel turn` makes an adapter for it.",
+            *(context.name, ref),
+        )
     model = make(context.name, await behind(known))
     task = asyncio.create_task(follow())
     try:

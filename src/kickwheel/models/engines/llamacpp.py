@@ -334,8 +334,9 @@ class _Asking:
             )
             if self.request.tools and self.model.adapter is None:
                 told += (
-                    " The tools are described in it, since no adapter is at "
-                    "work: one that was tuned may know them by heart (`kickwheel turn`)."
+                    f" It describes all its tools ({len(self.request.tools)}), since no adapter "
+                    "is at work: one that was tuned may know them by heart (`kickwheel turn`). "
+                    "Until then give the agent fewer tools, or another model."
                 )
             return ModelError(told, status=400)
         text = f"{self.model.name}: {_message(said)}"

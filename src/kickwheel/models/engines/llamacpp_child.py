@@ -24,8 +24,10 @@ def main() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)  # It died before the kernel was asked.
-    # Ctrl-C goes to the whole group; the parent stops us when its streams have ended.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C goes to the whole group, and systemd's SIGTERM to the whole unit; the parent stops us
+    # when its streams have ended.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     settings = json.loads(sys.stdin.readline())
     # llama.cpp may print to standard output: the answer gets a pipe of its own.
     answers = os.fdopen(os.dup(1), "w")
