@@ -4,6 +4,7 @@ import json
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -139,7 +140,7 @@ def test_traffic_comes_in_and_is_said_of_and_asked_for_by_json(tmp_path: Path) -
 VERBS_HERE = [
     *("check", "chat", "serve", "mcp", "runs", "curate", "tune", "evaluate", "snapshot", "turn"),
     *("promote", "rollback", "run", "show", "import", "export", "feedback", "why", "answer"),
-    *("resume", "cancel", "memory"),
+    *("resume", "cancel", "memory", "traces"),
 ]
 OWN_WORDS = {
     "run": ["hi"],
@@ -270,3 +271,23 @@ def test_two_turns_at_once_on_one_store_are_refused(tmp_path: Path) -> None:
         ended = kickwheel("turn", str(tmp_path))
     assert ended.returncode == 1
     assert "is already running here" in ended.stderr
+
+
+def test_traces_are_listed_and_exported_of_all_tenants_or_of_one(tmp_path: Path) -> None:
+    app = made.app(tmp_path)
+    kept = [
+        replace(made.trace(number), tenant=tenant)
+        for number, tenant in enumerate(("clinic", "bank", "clinic", ""), 1)
+    ]
+    with open_store(tmp_path / ".kickwheel") as store:
+        Traces(store).add(kept)
+    newest_first = [trace.id for trace in reversed(kept)]
+    listed = json.loads(kickwheel("traces", str(app), "--json").stdout)
+    assert [line["id"] for line in listed] == newest_first
+    shown = kickwheel("traces", str(app), "--tenant", "clinic").stdout
+    assert (shown.count("clinic"), shown.count("where is my parcel?")) == (2, 2)
+    file = str(tmp_path / "theirs.jsonl")
+    assert kickwheel("export", str(app), file, "--tenant", "clinic").stdout.startswith("2 traces")
+    theirs = Path(file).read_text()
+    assert [trace.id in theirs for trace in kept] == [True, False, True, False]
+    assert kickwheel("traces", str(app), "--tenant", "nobody").stdout.startswith("no traces here")

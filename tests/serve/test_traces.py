@@ -8,6 +8,8 @@ import pytest
 
 from kickwheel.models.caller import Caller
 from kickwheel.records import Feedback, Message, Span, ToolCall, Trace
+from kickwheel.trace.otlp import plain
+from kickwheel.trace.otlp.read import read
 from tests.serve.conftest import Rooms, Served, running
 
 GO = {"type": "object", "properties": {"where": {"type": "string"}}, "required": ["where"]}
@@ -203,3 +205,46 @@ def test_a_short_beginning_that_others_share_is_one_trace_to_its_tenant(shared: 
     assert httpx2.get(url, headers=bearer("bank")).json()["id"].endswith("2")
     several = httpx2.get(url, headers=bearer("house"))
     assert (several.status_code, "several traces" in several.text) == (404, True)
+
+
+def test_traces_are_listed_newest_first_page_by_page_as_far_as_one_sees_them(
+    shared: Served,
+) -> None:
+    traces = {key: asked_by(shared, key) for key in KEYS}
+
+    def listed(key: str, **asked: Any) -> list[str]:
+        found: list[str] = []
+        while True:
+            url = f"{shared.url}/v1/traces"
+            page = httpx2.get(url, params={"limit": 2, **asked}, headers=bearer(key)).json()
+            found += [line["id"] for line in page["data"]]
+            if page["after"] is None:
+                return found
+            asked["after"] = page["after"]
+
+    for key in KEYS:
+        assert listed(key) == [traces[owner] for owner in reversed(KEYS) if owner in SEES[key]]
+    clinic = [traces["nurse"], traces["clinic"]]
+    assert listed("house", tenant="clinic") == listed("nurse", tenant="clinic") == clinic
+    assert listed("bank", tenant="clinic") == listed("ann", tenant="clinic") == []
+    assert listed("house", workload="nobody") == []
+    for after in ("here", "9" * 30 + "-1"):
+        url = f"{shared.url}/v1/traces?after={after}"
+        assert httpx2.get(url, headers=bearer("house")).status_code == 400
+
+
+def test_traces_are_exported_as_far_as_one_sees_them_and_read_in_again(shared: Served) -> None:
+    traces = {key: asked_by(shared, key) for key in KEYS}
+    for key, tenant, owners in (
+        ("house", "", list(KEYS)),
+        ("house", "bank", ["bank"]),
+        ("nurse", "", ["clinic", "nurse"]),
+        ("nurse", "bank", []),
+        ("ann", "", ["ann"]),
+    ):
+        url = f"{shared.url}/v1/traces/export"
+        answer = httpx2.get(url, params={"tenant": tenant}, headers=bearer(key))
+        found = [read(plain.read(line)).arrivals[0] for line in answer.content.splitlines()]
+        assert [trace.id for trace in found] == [traces[owner] for owner in owners]
+        for trace in found:
+            assert trace.spans == shared.traces.get(trace.id).spans

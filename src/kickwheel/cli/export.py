@@ -11,8 +11,9 @@ from kickwheel.cli.show import app_argument, json_option, progress, show_json
 @app_argument
 @click.argument("to", metavar="FILE|URL")
 @click.option("--workload", help="Only the traces of this agent, model or project.")
+@click.option("--tenant", help="Only the traces of this tenant.")
 @json_option
-def command(app: Path, to: str, workload: str | None, as_json: bool) -> None:
+def command(app: Path, to: str, workload: str | None, tenant: str | None, as_json: bool) -> None:
     """Write the traces of APP as OTLP: to a FILE, a line of JSON a trace, or to a collector's URL.
 
     Headers for the URL are those of `trace: {export: …}` in the app file, where it names the same
@@ -21,7 +22,7 @@ def command(app: Path, to: str, workload: str | None, as_json: bool) -> None:
     from kickwheel.flywheel.export import export
 
     with progress("export") as bar:
-        done = export(app, to, workload=workload, on_progress=bar.update)
+        done = export(app, to, workload=workload, tenant=tenant, on_progress=bar.update)
     if as_json:
         show_json(done)
         return

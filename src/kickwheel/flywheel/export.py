@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from kickwheel.app import Plan, check_app, no_app
+from kickwheel.app import Plan
 from kickwheel.core.errors import KickwheelError, UsageError
 from kickwheel.core.files import writing
-from kickwheel.core.store import open_store
+from kickwheel.core.store import EVERYTHING, Sight, open_store
+from kickwheel.flywheel.traffic import plan_of
 from kickwheel.records import Trace
 from kickwheel.trace.otlp import plain
 from kickwheel.trace.otlp.target import Target
@@ -37,6 +38,7 @@ def export(
     to: str,
     *,
     workload: str | None = None,
+    tenant: str | None = None,
     headers: dict[str, str] | None = None,
     on_progress: Progress | None = None,
 ) -> Exported:
@@ -46,6 +48,7 @@ def export(
         app: the app file, its folder, or one in which traffic was recorded without an app.
         to: a file, which gets a line of OTLP JSON for each trace; or the URL of a collector.
         workload: only this one's traces; by default all.
+        tenant: only this one's traces; by default all.
         headers: of each request; by default those that the file's `trace.export` names for this
             URL.
         on_progress: told traces done, traces in all, and a note.
@@ -53,14 +56,20 @@ def export(
         KickwheelError: the collector does not take them; what it took before stays there.
         StoreError: the file cannot be written; it is as it was.
     """
-    recorded = app.is_dir() and not (app / "app.yml").exists() and (app / ".kickwheel").is_dir()
-    plan = no_app(app) if recorded else check_app(app)
+    plan = plan_of(app)
+    sight = Sight(tenant) if tenant else EVERYTHING
     with open_store(plan.store, plan.database) as store:
         traces = Traces(store)
-        told = _telling(traces.all(workload), traces.count(workload), on_progress)
+        total = traces.count(workload, sight=sight)
+        told = _telling(traces.all(workload, sight=sight), total, on_progress)
         if "://" in to:
             return asyncio.run(_send(told, _target(plan, to, headers)))
         return _write(told, Path(to))
+
+
+def line(trace: Trace) -> bytes:
+    """The trace as a line of OTLP JSON."""
+    return plain.write(write([trace])) + b"\n"
 
 
 def _telling(traces: Iterator[Trace], total: int, told: Progress | None) -> Iterator[Trace]:
@@ -74,7 +83,7 @@ def _write(traces: Iterator[Trace], file: Path) -> Exported:
     count = spans = 0
     with writing(file) as lines:
         for trace in traces:
-            lines.write(plain.write(write([trace])) + b"\n")
+            lines.write(line(trace))
             count, spans = count + 1, spans + len(trace.spans)
     return Exported(to=str(file), traces=count, spans=spans)
 

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kickwheel.agents.tools.schema import mistakes
-from kickwheel.app import Plan, check_app
+from kickwheel.app import Plan, check_app, no_app
 from kickwheel.core.errors import UsageError
 from kickwheel.core.plugins import code, nearest
-from kickwheel.core.store import open_store
+from kickwheel.core.store import EVERYTHING, Sight, open_store
 from kickwheel.records import Feedback, Message, ToolCall, Trace
 from kickwheel.trace import chatlog
-from kickwheel.trace.store import Traces
+from kickwheel.trace.store import Summary, Traces
 
 _FORM = 'the call must be JSON {"name": …, "arguments": {…}}'
 
@@ -43,6 +43,36 @@ def import_(
     with open_store(plan.store, plan.database) as store:
         traces = Traces(store)
         return chatlog.import_(traffic, traces, workload=whose, form=form, on_progress=on_progress)
+
+
+def plan_of(app: Path) -> Plan:
+    """The plan of an app, or of a folder in which traffic was recorded without one.
+
+    Raises:
+        ConfigError: the file has mistakes.
+    """
+    recorded = app.is_dir() and not (app / "app.yml").exists() and (app / ".kickwheel").is_dir()
+    return no_app(app) if recorded else check_app(app)
+
+
+def listed(
+    app: Path = Path(),
+    *,
+    workload: str | None = None,
+    tenant: str | None = None,
+    limit: int = 20,
+) -> list[Summary]:
+    """The newest traces of the app's store, newest first.
+
+    Args:
+        app: the app file, its folder, or one in which traffic was recorded without an app.
+        workload: only this one's; by default all.
+        tenant: only this one's; by default all.
+    """
+    plan = plan_of(app)
+    with open_store(plan.store, plan.database) as store:
+        sight = Sight(tenant) if tenant else EVERYTHING
+        return Traces(store).list(workload, sight=sight, limit=limit)
 
 
 def declared(plan: Plan) -> list[Path]:

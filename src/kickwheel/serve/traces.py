@@ -1,11 +1,13 @@
-"""/v1/traces/{id}: a trace, level by level, and what somebody says of its answer.
+"""/v1/traces: the list of traces, one level by level, and what somebody says of its answer.
 
+    GET  /v1/traces?workload=NAME&limit=100        the newest; after=CURSOR goes on
+    GET  /v1/traces/export?workload=NAME           all, oldest first, a line of OTLP JSON each
     GET  /v1/traces/{id}                           the trace's line, and its root
     GET  /v1/traces/{id}?parent=SPAN&limit=100     the spans right below one; after=CURSOR goes on
     POST /v1/traces/{id}/feedback                  what somebody says of the answer
 
 Of a large trace only the spans of the level are read. Each caller finds what `core.store.sight`
-shows them. Traces come in by `serve.otlp`.
+shows them; with `tenant=NAME` the house lists and exports one tenant's. `serve.otlp` takes traces.
 """
 
 import re
@@ -17,11 +19,12 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from kickwheel.core.errors import UsageError
 from kickwheel.core.store import Sight
+from kickwheel.flywheel.export import line
 from kickwheel.flywheel.traffic import check_right
 from kickwheel.records import Feedback, wire
 from kickwheel.records.openai import message_from_openai
@@ -33,7 +36,7 @@ from kickwheel.trace.store import Traces
 T = TypeVar("T")
 
 MOST = 1000
-"""Spans that one page of a level has at most."""
+"""Traces that one page of the list has at most, and spans that one of a level has."""
 ANSWER_ID = "chatcmpl-"
 _BEFORE = re.compile(r"chatcmpl-|cmpl-|resp_")
 """What an answer's id has before the id of its trace."""
@@ -86,6 +89,28 @@ def trace_routes(traces: Traces, recorder: Recorder) -> list[Route]:
             "after": steps[limit - 1].cursor if len(steps) > limit else None,
         }
 
+    def listed(sight: Sight, workload: str | None, limit: int, after: str | None) -> dict[str, Any]:
+        recorder.flush()
+        found = traces.list(workload, sight=sight, limit=limit + 1, before=after)
+        return {
+            "object": "list",
+            "data": [{"object": "trace", **wire.to_plain(line)} for line in found[:limit]],
+            "after": found[limit - 1].cursor if len(found) > limit else None,
+        }
+
+    async def all_of_them(request: Request) -> Response:
+        asked = request.query_params
+        limit = _limit(asked.get("limit", "100"))
+        found = await run_in_threadpool(
+            listed, _sight(request), asked.get("workload"), limit, asked.get("after")
+        )
+        return Response(wire.to_bytes(found), media_type="application/json")
+
+    async def export(request: Request) -> Response:
+        await run_in_threadpool(recorder.flush)
+        found = traces.all(request.query_params.get("workload"), sight=_sight(request))
+        return StreamingResponse(map(line, found), media_type="application/x-ndjson")
+
     async def show(request: Request) -> Response:
         asked = request.query_params
         identity = _trace_of(request.path_params["identity"])
@@ -97,9 +122,18 @@ def trace_routes(traces: Traces, recorder: Recorder) -> list[Route]:
         return Response(wire.to_bytes(found), media_type="application/json")
 
     return [
+        Route("/v1/traces", all_of_them, methods=["GET"]),
+        Route("/v1/traces/export", export, methods=["GET"]),
         Route("/v1/traces/{identity}/feedback", feedback, methods=["POST"]),
         Route("/v1/traces/{identity}", show),
     ]
+
+
+def _sight(request: Request) -> Sight:
+    """What the list holds: all that the caller sees, or what of it is one tenant's."""
+    sight: Sight = request.state.caller.sight
+    tenant = request.query_params.get("tenant")
+    return sight.within(tenant) if tenant else sight
 
 
 def _limit(written: str) -> int:

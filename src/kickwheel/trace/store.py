@@ -20,7 +20,7 @@ from kickwheel.core.store import EVERYTHING, Sight, Store
 from kickwheel.core.store.database import Connection, Database
 from kickwheel.records import Feedback, Trace, genai, wire
 from kickwheel.trace import pieces
-from kickwheel.trace.gathered import Arrival, named, question, tokens
+from kickwheel.trace.gathered import LATEST_NS, Arrival, named, question, tokens
 
 BATCH = 500
 """Traces in one transaction, and in one reading, at most."""
@@ -346,11 +346,14 @@ def _conditions(
 
 
 def _position(cursor: str) -> tuple[int, int]:
-    start, _, seq = cursor.partition("-")
+    start, _, seq = cursor.rpartition("-")
     try:
-        return int(start), int(seq)
+        position = int(start), int(seq)
     except ValueError:
-        raise UsageError(f'"{cursor}" is no cursor: take it from the last line of a list') from None
+        position = (LATEST_NS + 1, 0)
+    if not all(-LATEST_NS <= number <= LATEST_NS for number in position):
+        raise UsageError(f'"{cursor}" is no cursor: take it from the last line of a list')
+    return position
 
 
 def _summary(row: tuple[Any, ...]) -> Summary:

@@ -19,6 +19,10 @@ class Sight:
     user: str = ""
     """Who they are; it counts where they have no tenant."""
 
+    def within(self, tenant: str) -> "Sight":
+        """What they see of the rows of that tenant: nothing, where it is another one's."""
+        return Sight(tenant) if self.tenant in (None, tenant) else Sight("")
+
     def where(self, row: str = "") -> tuple[str, tuple[str, ...]]:
         """The rule as a condition of SQL on the columns `tenant` and `asker`, and its values.
 

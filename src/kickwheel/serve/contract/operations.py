@@ -59,6 +59,7 @@ _FILE_FORM: Schema = {
 }
 _JOB = "/v1/fine_tuning/jobs/{identity}"
 _RESPONSE = "/v1/responses/{identity}"
+_TRACES = {"workload": shapes.TEXT, "tenant": shapes.TEXT}
 
 OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("GET", "/v1/health/live"): Operation(does="Whether the server runs", gives=shapes.HEALTH),
@@ -163,6 +164,14 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         does="A trace, a level of it at a time",
         gives={"type": "object"},
         query={"parent": shapes.TEXT, "after": shapes.TEXT, "limit": _most(1000)},
+    ),
+    ("GET", "/v1/traces"): Operation(
+        does="Traces, newest first",
+        gives={"type": "object"},
+        query={**_TRACES, "after": shapes.TEXT, "limit": _most(1000)},
+    ),
+    ("GET", "/v1/traces/export"): Operation(
+        does="Traces as OTLP, a line of JSON each", gives_as="application/x-ndjson", query=_TRACES
     ),
     ("POST", "/v1/traces"): Operation(
         does="Bring traces as OTLP", takes={"type": "object"}, gives={"type": "object"}, refuses={}
