@@ -97,6 +97,9 @@ class Finished:
     """Model calls that were made."""
     note: str = ""
     """Where a budget was used up: which, and what to do; for `waiting`: what is asked."""
+    work: tuple[Message, ...] = ()
+    """For `calls`: what it called itself before, and what came of it, for whoever goes on with the
+    conversation."""
     run: str = ""
     """For `waiting`: id of the run, by which it is answered."""
 

@@ -258,14 +258,21 @@ class Run:
         if text:
             self.tell(Text(text))
 
-    def ended(self, why: Why, answer: Message | None = None, note: str = "") -> Finished:
-        """The end of the run."""
+    def ended(
+        self,
+        why: Why,
+        answer: Message | None = None,
+        note: str = "",
+        work: Sequence[Message] = (),
+    ) -> Finished:
+        """The end of the run; see `Finished`."""
         return Finished(
             why=why,
             answer=answer or Message(role="assistant"),
             usage=self.usage,
             steps=self.made,
             note=note,
+            work=tuple(work),
         )
 
     def begin(self) -> None:

@@ -88,7 +88,8 @@ class Worker:
             noted.input = asked.messages
             outer = running()
             calls = calling.Calls(self._options.untrusted, None if outer is None else outer.calls)
-            calls.flow.started_with(asked.messages)
+            if outer is None:  # What an agent of ours brought in, it noted itself.
+                calls.flow.started_with(asked.messages)
             # What must have a form is said when it has it.
             told = tell if wanted is None else partial(_wordless, tell)
             run = Run(self.name, asked, told, self._options, outer, calls=calls, memory=self.memory)

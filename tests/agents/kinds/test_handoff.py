@@ -1,7 +1,10 @@
+import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.agents.desk import desk, events
+from tests.agents.kinds import doing
 
 from kickwheel.agents.events import Chosen, Finished
 
@@ -39,6 +42,53 @@ async def test_the_conversation_goes_to_whom_an_agent_names_and_they_see_all_of_
     assert offered(seen[0]) == ["hand_to_billing"]
     assert "bills and refunds" in seen[0]["tools"][0]["function"]["description"]
     assert [m["role"] for m in seen[1]["messages"]] == ["system", "user", "assistant", "tool"]
+
+
+TEAM_WITH_TOOLS = """
+models:
+  m: {kind: openai, model: m, base_url: URL, api_key: k}
+tools:
+  look: {kind: python, TRUST, effects: none, functions: ['tests.agents.kinds.doing:weather']}
+  act: {kind: python, trusted: true, functions: ['tests.agents.kinds.doing:book']}
+agents:
+  triage: {kind: KIND, model: m, instructions: triage, tools: [look]}
+  billing: {kind: tool_loop, model: m, instructions: billing, tools: [act], untrusted: forbid}
+  desk: {kind: handoff, agents: [triage, billing]}
+"""
+
+
+@pytest.mark.parametrize("kind", ["tool_loop", "react"])
+@pytest.mark.parametrize("trusted", [True, False])
+async def test_what_one_has_found_out_goes_along_and_binds_the_next_where_nobody_vouches_for_it(
+    tmp_path: Path, kind: str, trusted: bool
+) -> None:
+    doing.booked.clear()
+    seen: list[dict[str, Any]] = []
+
+    def say(body: dict[str, Any]) -> Any:
+        seen.append(body)
+        asked = len(body["messages"])
+        if "triage" in body["messages"][0]["content"]:
+            name, given = (
+                ("weather", {"city": "Oslo"})
+                if asked == 2
+                else ("hand_to_billing", {"reason": "it is to be booked"})
+            )
+            return (
+                f"Action: {name}\nInput: {json.dumps(given)}" if kind == "react" else (name, given)
+            )
+        return ("book", {"city": "Oslo"}) if asked == 6 else "Done."
+
+    text = TEAM_WITH_TOOLS.replace("KIND", kind).replace("TRUST", f"trusted: {trusted}")
+    async with desk(tmp_path, say, text) as (app, _):
+        end = (await events(app, "desk", "A room, if it is sunny"))[-1]
+    assert isinstance(end, Finished)
+    assert end.answer.content == "Done."
+    assert doing.booked == (["Oslo"] if trusted else [])
+    told = seen[2]["messages"]
+    assert [m["role"] for m in told] == [*("system", "user"), *("assistant", "tool") * 2]
+    assert "sunny" in told[3]["content"]
+    assert ("untrusted" in told[3]["content"]) is not trusted
 
 
 async def test_agents_that_only_pass_it_on_are_stopped(tmp_path: Path) -> None:

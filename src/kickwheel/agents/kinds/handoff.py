@@ -75,11 +75,13 @@ class Relay(Worker):
             note = f"The conversation is now with {holder}."
             conversation = (
                 *conversation,
+                *finished.work,
                 said,
                 Message(role="tool", content=note, tool_call_id=call.id),
             )
             run.tell(Chosen(holder, self.name))
-        return run.ended(finished.why, finished.answer, finished.note)
+        work = (*conversation[len(run.asked.messages) :], *finished.work)
+        return run.ended(finished.why, finished.answer, finished.note, work)
 
     def _others(self, holder: str) -> tuple[ToolSpec, ...]:
         return tuple(

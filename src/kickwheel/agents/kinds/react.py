@@ -95,6 +95,7 @@ class Reacting(Worker):
         conversation = transcript.told(run.asked.messages)
         made = sum(len(message.tool_calls) for message in run.asked.messages)
         invalid, wrong = 0, ""
+        work: list[Message] = []
         while True:
             own = {name: tool for name, tool in self._tools.items() if name not in theirs}
             offered = (
@@ -116,8 +117,10 @@ class Reacting(Worker):
                     call = ToolCall(id=f"call_{made}", name=name, arguments=arguments or "{}")
                     made += 1
                     if name in theirs:
-                        return run.ended("calls", Message(role="assistant", tool_calls=(call,)))
+                        handed = Message(role="assistant", tool_calls=(call,))
+                        return run.ended("calls", handed, work=work)
                     (result,) = await run.call(own, [call])
+                    work += result.exchange(call)
                     wrong = result.text if result.state == "invalid" else ""
                     seen, shown = step.written, f"Observation: {result.shown}"
                 case transcript.Unread(why):

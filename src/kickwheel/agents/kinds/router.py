@@ -114,7 +114,7 @@ class Routing(Worker):
         chosen = await self._choose(run)
         run.tell(Chosen(chosen, self.name))
         finished = await run.hand(self._agents[chosen], run.asked.messages, run.asked, aloud=True)
-        return run.ended(finished.why, finished.answer, finished.note)
+        return run.ended(finished.why, finished.answer, finished.note, finished.work)
 
     async def _choose(self, run: Run) -> str:
         conversation = tuple(m for m in run.asked.messages if m.role in ("user", "assistant"))

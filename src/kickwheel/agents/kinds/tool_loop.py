@@ -82,6 +82,7 @@ class Loop(Worker):
         reads = self._loop.answer == "model"
         run.calls.paging = reads
         conversation = [*self._instructions(), *run.asked.messages]
+        before = len(conversation)
         invalid = steps = 0
         told: list[calling.Result] = []
         while True:
@@ -106,7 +107,8 @@ class Loop(Worker):
             if wanted:
                 # Own calls of the same step wait: the caller sends no results of them along with
                 # its own, so the model will ask for them again.
-                return run.ended("calls", replace(message, tool_calls=wanted))
+                said = replace(message, tool_calls=wanted)
+                return run.ended("calls", said, work=conversation[before:])
             results = await run.call(own, message.tool_calls)
             conversation.append(replace(message, tool_calls=_readable(message, results)))
             conversation += [

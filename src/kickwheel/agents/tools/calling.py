@@ -63,6 +63,12 @@ class Result:
         """The text as a model may read it: marked as data where it is untrusted."""
         return marked(self.text) if self.untrusted else self.text
 
+    def exchange(self, call: ToolCall) -> tuple[Message, Message]:
+        """The call, as it was understood, and its result in a conversation."""
+        understood = self.arguments or (call.arguments if self.json else "{}")
+        made = Message(role="assistant", tool_calls=(replace(call, arguments=understood),))
+        return made, self.message(call.id, self.shown)
+
     def message(self, call: str, text: str) -> Message:
         """The result in a conversation, in these words; `call`: the id of the call."""
         images = self.images or UNSET
