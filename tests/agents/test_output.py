@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -209,6 +210,50 @@ agents: {desk: {kind: tool_loop, model: m, output: 'tests.agents.test_output:Inv
 APP = """models: {m: {kind: openai, model: any}}
 agents: {desk: {kind: tool_loop, model: m, output: OUTPUT}}
 """
+
+
+KINDS = """
+models: {m: {kind: openai, model: m, base_url: URL, api_key: k}}
+tools:
+  t: {kind: python, trusted: true, functions: ['tests.agents.kinds.doing:fare']}
+agents:
+  tool_loop: {kind: tool_loop, model: m, tools: [t], OUTPUT}
+  react: {kind: react, model: m, tools: [t], OUTPUT}
+  code: {kind: code, model: m, tools: [t], OUTPUT}
+  code_and_words: {kind: code, model: m, tools: [t], answer: model, OUTPUT}
+  plan: {kind: plan, model: m, tools: [t], OUTPUT}
+  plans_last_step: {kind: plan, model: m, tools: [t], answer: step, OUTPUT}
+  router: {kind: router, agents: [free, react], model: m, OUTPUT}
+  handoff: {kind: handoff, agents: [free, react], OUTPUT}
+  vote: {kind: vote, agents: [free], samples: 3, OUTPUT}
+  graph: {kind: graph, nodes: {a: {agent: free}}, edges: [{to: a}], OUTPUT}
+  free: {kind: tool_loop, model: m, instructions: free}
+"""
+TOTAL = "output: {type: object, properties: {total: {type: number}}, required: [total]}"
+
+
+@pytest.mark.parametrize("name", re.findall(r"^  (\w+): {.*OUTPUT}$", KINDS, re.MULTILINE))
+async def test_every_kind_takes_it_also_where_who_answers_knew_of_no_form(
+    tmp_path: Path, name: str
+) -> None:
+    fare = {"id": "a", "what": "", "call": "fare", "arguments": {"start": "A", "end": "B"}}
+
+    def say(body: dict[str, Any]) -> str:
+        first, asked = body["messages"][0]["content"], body["messages"][-1]["content"]
+        form = body.get("response_format", {}).get("json_schema", {}).get("schema", {})
+        if "steps" in form.get("properties", {}):
+            return json.dumps({"steps": [{**fare, "needs": []}]})
+        if "label" in form.get("properties", {}):
+            return '{"label": "free"}'
+        if "JSON of this schema" in asked:
+            return '{"total": 8}'
+        if "def fare" in first and len(body["messages"]) == 2:
+            return "```python\nawait fare(start='A', end='B')\n```"
+        return "Answer: eight" if "Action:" in first else "eight"
+
+    async with desk(tmp_path, say, KINDS.replace("OUTPUT", TOTAL)) as (app, _):
+        told = await complete(app.model(name), ChatRequest(messages=QUESTION))
+    assert told.message.content == '{"total": 8}'
 
 
 def test_the_file_names_a_schema_beside_it_or_a_pydantic_model(tmp_path: Path) -> None:
