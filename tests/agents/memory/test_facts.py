@@ -115,6 +115,21 @@ async def test_what_is_known_is_not_stored_again_but_another_digit_or_a_not_is_a
     ]
 
 
+async def test_what_another_process_forgot_or_superseded_is_not_told_again(store: Store) -> None:
+    serving, elsewhere = (Facts("m", Ledger(store.database)) for _ in range(2))
+    asked = [user("Where do I live?")]
+
+    async def told() -> str:
+        return " ".join(message.content or "" for message in await serving.before(asked))
+
+    await tell(serving, user("I live in Oslo."))
+    assert "Oslo" in await told()
+    await tell(elsewhere, user("I live in Bergen."))
+    assert "Bergen" in await told()
+    await elsewhere.forget("ann", tenant="clinic")
+    assert await told() == "Where do I live?"
+
+
 async def test_liking_and_no_longer_liking_are_one_slot(facts: Facts) -> None:
     await tell(facts, user("I like green tea"))
     await tell(facts, user("I don't like green tea any more"))

@@ -33,7 +33,7 @@ from kickwheel.records.openai import messages_from_openai
 from kickwheel.trace.record import span
 
 QUESTIONS = 256
-"""Questions whose recalled facts are remembered: all steps of a run get the same."""
+"""Questions whose recalled facts are remembered, for the further steps of a run."""
 _log = logging.getLogger(__name__)
 
 
@@ -79,7 +79,7 @@ class Facts:
         self.ledger = ledger
         self._extract = extract
         self._options = options or FactsPart()
-        self._recalled: OrderedDict[tuple[Scope, str], tuple[Found, ...]] = OrderedDict()
+        self._recalled: OrderedDict[tuple[Scope, str, str], tuple[Found, ...]] = OrderedDict()
         self._told = False
 
     async def before(
@@ -180,7 +180,6 @@ class Facts:
 
     async def forget(self, user: str, *, tenant: str = "", fact: str | None = None) -> Forgotten:
         """Deletes what is known of a person, or one fact of theirs; see `Ledger.forget`."""
-        self._recalled.clear()
         return await asyncio.to_thread(self.ledger.forget, user, tenant=tenant, fact=fact)
 
     async def export(self, user: str, *, tenant: str = "") -> dict[str, Any]:
@@ -188,7 +187,8 @@ class Facts:
         return await asyncio.to_thread(self.ledger.export, user, tenant=tenant)
 
     async def _found(self, question: str, scope: Scope) -> tuple[Found, ...]:
-        key = scope, question
+        # Another process may have learned, or forgotten, something meanwhile.
+        key = scope, question, await asyncio.to_thread(self.ledger.state, scope)
         if key in self._recalled:
             return self._recalled[key]
         with span("retrieval", self.name) as noted:
@@ -219,8 +219,6 @@ class Facts:
             noted.attributes[genai.MEMORY_CHANGES] = [
                 f"{change.op} {change.id or change.why}" for change in changes
             ]
-        if any(change.op != "ignore" for change in changes):
-            self._recalled.clear()
         return changes
 
     def _scope(self, agent: str) -> Scope | None:

@@ -129,6 +129,13 @@ class Ledger:
             ],
         }
 
+    def state(self, scope: Scope) -> str:
+        """A word that changes with the facts of a scope."""
+        where, values = within(scope)
+        told = "COUNT(*), COUNT(f.valid_to), COALESCE(MAX(f.valid_from), 0)"
+        (row,) = self._database.read(f"SELECT {told} FROM memory_fact AS f WHERE {where}", values)
+        return " ".join(map(str, row))
+
     def by_number(self, numbers: Sequence[int]) -> dict[int, Fact]:
         """Facts by their number in the table."""
         if not numbers:
