@@ -37,8 +37,9 @@ class AutogenAgent(TheirAgent):
             task = [TextMessage(content=m.content, source=m.role) for m in said]
         else:
             *earlier, asked = messages
+            tools = names(earlier)
             await theirs.on_reset(CancellationToken())
-            turns = [_turn(message, names(earlier)) for message in earlier]
+            turns = [_turn(message, tools) for message in earlier]
             await theirs.model_context.load_state({"messages": turns})
             task = [TextMessage(content=asked.content or "", source="user")]
         async for event in theirs.run_stream(task=task, output_task_messages=False):

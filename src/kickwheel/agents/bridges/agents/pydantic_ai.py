@@ -27,8 +27,9 @@ class PydanticAiAgent(TheirAgent):
         from pydantic_ai.capabilities import ReinjectSystemPrompt
 
         said = "\n\n".join(message.content or "" for message in messages if message.role in SYSTEM)
+        tools = names(messages)
         async with theirs.iter(
-            message_history=[_turn(m, names(messages)) for m in messages if m.role not in SYSTEM],
+            message_history=[_turn(m, tools) for m in messages if m.role not in SYSTEM],
             instructions=said or None,
             capabilities=[ReinjectSystemPrompt()],
         ) as run:
