@@ -214,6 +214,19 @@ def test_a_conversation_is_put_as_bedrock_wants_it() -> None:
     assert body["additionalModelRequestFields"] == {"top_k": 5}
 
 
+def test_a_conversation_with_calls_names_their_tools_though_nobody_offers_them_any_more() -> None:
+    call = ToolCall(id="a", name="hand_to_billing", arguments="{}")
+    request = ChatRequest(
+        messages=(
+            *ASKED.messages,
+            Message(role="assistant", tool_calls=(call,)),
+            Message(role="tool", content="Yours.", tool_call_id="a"),
+        )
+    )
+    (tool,) = converse_body(request, CLAUDE)["toolConfig"]["tools"]
+    assert tool["toolSpec"]["name"] == "hand_to_billing"
+
+
 def test_a_model_without_a_grammar_is_told_the_schema_in_words() -> None:
     request = ChatRequest(messages=ASKED.messages, json_schema=FORM)
     body = converse_body(request, "eu.amazon.nova-lite-v1:0")

@@ -83,11 +83,13 @@ def converse_body(request: ChatRequest, model: str, eyes: Eyes | None = None) ->
     schema, words = form(request, LABEL, able=any(name in model for name in _FORMING))
     system += [words] if words else []
     body: dict[str, Any] = {"modelId": model}
-    # Converse has no "none": tools are then not offered, unless results of theirs need them.
-    called = any(message.tool_calls for message in request.messages)
-    if request.tools and (request.tool_choice != "none" or called):
-        body["toolConfig"] = {"tools": [{"toolSpec": _spec(tool)} for tool in request.tools]}
-        choice = _choice(request.tool_choice)
+    # Converse has no "none": tools are then not offered, unless there are calls of theirs. It
+    # refuses a conversation with calls where none is, as one that an agent with tools handed on.
+    called = {call.name: None for message in request.messages for call in message.tool_calls}
+    tools = request.tools or tuple(map(_bare, called))
+    if tools and (request.tool_choice != "none" or called):
+        body["toolConfig"] = {"tools": [{"toolSpec": _spec(tool)} for tool in tools]}
+        choice = _choice(request.tool_choice) if request.tools else None
         if choice is not None:
             body["toolConfig"]["toolChoice"] = choice
     if system:
@@ -123,6 +125,11 @@ def _mark(body: dict[str, Any], *, goes_on: bool) -> None:
     length += len(str(body["messages"]))
     if goes_on and body["messages"] and length >= SMALLEST_PREFIX:
         body["messages"][-1]["content"].append(_CACHED)
+
+
+def _bare(name: str) -> ToolSpec:
+    """A tool of which only the name is known."""
+    return ToolSpec(name=name, parameters={"type": "object", "properties": {}})
 
 
 def _spec(tool: ToolSpec) -> dict[str, Any]:
