@@ -51,7 +51,7 @@ class PydanticAiAgent(TheirAgent):
 
 def _told(event: Any) -> Told | None:
     """What an event of a model's answer, or of the tools that it calls, tells."""
-    part = getattr(event, "part", None)
+    part: Any = getattr(event, "part", None)
     match event.event_kind:
         case "part_start" if part.part_kind == "text":
             return Text(part.content)
