@@ -1,17 +1,19 @@
-"""Pictures that came with results, in each protocol that models speak."""
+"""Pictures of results and of callers, in each protocol that models speak."""
 
 import base64
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import UNSET
 
 from kickwheel.core.errors import ModelError
 from kickwheel.models.chat import ChatRequest
 from kickwheel.models.client import chat_body
 from kickwheel.models.converse import converse_body
 from kickwheel.models.messages import message_body
-from kickwheel.models.pictures import Eyes, eyes
+from kickwheel.models.pictures import Eyes, eyes, few
 from kickwheel.records import Image, Message, ToolCall, wire
 
 PICTURE = b"\x89PNG"
@@ -71,6 +73,45 @@ def test_bedrock_gets_its_bytes_in_the_result(sees: Eyes) -> None:
         {"image": {"format": "png", "source": {"bytes": PICTURE}}},
     ]
     assert result[1]["toolResult"]["content"] == [{"text": "3"}]
+
+
+KEPT = Image(kept="picture/1/p.png", media_type="image/png", sent=True, at=5)
+SENT = ChatRequest(
+    messages=(
+        Message(role="user", content="This and that?", images=(KEPT, replace(KEPT, at=14))),
+        Message(role="user", images=(replace(KEPT, at=0, kept="", url="https://a.example/b"),)),
+    )
+)
+
+
+def test_what_a_caller_sent_stands_where_it_stood(sees: Eyes) -> None:
+    (turn,) = message_body(SENT, "m", 10, sees)["messages"]
+    image = {"type": "base64", "media_type": "image/png", "data": BASE64}
+    assert turn["content"] == [
+        {"type": "text", "text": "This "},
+        {"type": "image", "source": image},
+        {"type": "text", "text": "and that?"},
+        {"type": "image", "source": image},
+        {"type": "image", "source": {"type": "url", "url": "https://a.example/b"}},
+    ]
+    (turn,) = converse_body(ChatRequest(messages=SENT.messages[:1]), "m", sees)["messages"]
+    picture = {"image": {"format": "png", "source": {"bytes": PICTURE}}}
+    assert turn["content"] == [{"text": "This "}, picture, {"text": "and that?"}, picture]
+
+
+def test_bedrock_which_fetches_nothing_says_so(sees: Eyes) -> None:
+    with pytest.raises(ModelError, match="send them as data: URLs") as raised:
+        converse_body(SENT, "m", sees)
+    assert raised.value.status == 400
+
+
+def test_of_results_the_last_are_seen_and_of_what_a_caller_sent_all() -> None:
+    result = replace(REQUEST.messages[2], content="r")
+    both = replace(SENT.messages[0], images=(KEPT, replace(KEPT, sent=False, at=None)))
+    seen = few([both, SENT.messages[1], result, result, result])
+    assert [len(message.images or ()) for message in seen] == [1, 1, 1, 1, 1]
+    assert seen[0].images == (KEPT,)
+    assert few([result] * 5)[:2] == (replace(result, images=UNSET),) * 2
 
 
 def test_without_eyes_there_is_the_text_alone(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ from kickwheel.agents.tools import Tool, calling
 from kickwheel.agents.tools.flow import Untrusted
 from kickwheel.core.errors import ModelError
 from kickwheel.core.plugins import Name, Part
-from kickwheel.models import observed
+from kickwheel.models import observed, pictures
 from kickwheel.models.chat import ChatRequest, Collected, Completion, Model, TextDelta, Usage
 from kickwheel.records import Message, ToolCall
 
@@ -136,6 +136,7 @@ class Run:
         self.formed = request.json_schema is not None
         request = structs.replace(
             request,
+            messages=pictures.few(request.messages),
             timeout_s=min(request.timeout_s, self.options.timeout_s),
             whole=request.whole or not aloud,
         )

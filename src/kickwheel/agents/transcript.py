@@ -18,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
+from msgspec import UNSET
 from pydantic import AfterValidator
 
 from kickwheel.models import calls
@@ -105,10 +106,12 @@ def told(messages: Sequence[Message]) -> list[Message]:
     plain: list[Message] = []
     for message in messages:
         if message.role == "tool":
-            text = f"Observation: {message.content or ''}"
+            text, images = f"Observation: {message.content or ''}", message.images
             if plain and plain[-1].role == "user" and plain[-1].content:
-                text = f"{plain.pop().content}\n{text}"
-            plain.append(Message(role="user", content=text))
+                before = plain.pop()
+                text = f"{before.content}\n{text}"
+                images = (*(before.images or ()), *(images or ())) or UNSET
+            plain.append(Message(role="user", content=text, images=images))
         elif message.tool_calls:
             said = [step("", call.name, call.arguments) for call in message.tool_calls]
             text = "\n".join([*([message.content] if message.content else []), *said])

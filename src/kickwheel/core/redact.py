@@ -19,6 +19,7 @@ from typing import Any
 from kickwheel.records import (
     AcceptedCall,
     Feedback,
+    Image,
     Message,
     Span,
     ToolCall,
@@ -280,10 +281,12 @@ class Redaction:
             return value
         content = value.content if value.content is None else self.text(value.content)
         calls = tuple(self._call(call) for call in value.tool_calls)
-        if content is value.content and _same(calls, value.tool_calls):
+        images = self._images(value.images) if value.images else value.images
+        same = content is value.content and images is value.images
+        if same and _same(calls, value.tool_calls):
             self._read[id(value)] = value
             return value
-        return replace(value, content=content, tool_calls=calls)
+        return replace(value, content=content, tool_calls=calls, images=images)
 
     def plain(self, value: Any, name: str = "") -> Any:
         """Plain JSON values with placeholders, in keys too; the same object where nothing was
@@ -349,6 +352,8 @@ class Redaction:
         texts: list[str] = []
         long: list[str] = []
         for m in new:
+            if m.images and any(image.url for image in m.images):
+                return False
             said = m.content
             if said is not None:
                 if len(said) < PLAIN_FROM:
@@ -386,6 +391,14 @@ class Redaction:
     def _accepted(self, call: AcceptedCall) -> AcceptedCall:
         arguments = self.plain(call.arguments)
         return call if arguments is call.arguments else replace(call, arguments=arguments)
+
+    def _images(self, images: tuple[Image, ...]) -> tuple[Image, ...]:
+        """The pictures, with their URLs up to the query, which is often a key."""
+        shown = tuple(
+            replace(image, url=self.text(image.url.partition("?")[0])) if image.url else image
+            for image in images
+        )
+        return images if shown == images else shown
 
     def _call(self, call: ToolCall) -> ToolCall:
         # As JSON where it is JSON: keys say what values are, escapes are no letters, and a number

@@ -49,7 +49,8 @@ class Anthropic(Part):
     prices: Prices | None = None
     """What tokens cost there; without, no cost is told."""
     input: Input = ("text",)
-    """What it takes in: `[text, image]` for a model with eyes, which then sees screenshots."""
+    """What it takes in: `[text, image]` for a model with eyes, which then sees screenshots, and
+    pictures that callers send."""
 
     @asynccontextmanager
     async def open(self, context: Context) -> AsyncGenerator["AnthropicModel"]:
@@ -99,6 +100,11 @@ class AnthropicModel:
         self._client, self._key = client, key
         self._max_tokens, self._prices = max_tokens, prices
         self._eyes = sees
+
+    @property
+    def sees(self) -> bool:
+        """Whether it takes pictures."""
+        return self._eyes is not None
 
     @property
     def identity(self) -> str:

@@ -50,7 +50,8 @@ class Bedrock(Part):
     prices: Prices | None = None
     """What tokens cost there; without, no cost is told."""
     input: Input = ("text",)
-    """What it takes in: `[text, image]` for a model with eyes, which then sees screenshots."""
+    """What it takes in: `[text, image]` for a model with eyes, which then sees screenshots, and
+    pictures that callers send."""
 
     @asynccontextmanager
     async def open(self, context: Context) -> AsyncGenerator["BedrockModel"]:
@@ -111,6 +112,11 @@ class BedrockModel:
         self.name, self.model = name, model
         self._client, self._threads, self._prices = client, threads, prices
         self._eyes = sees
+
+    @property
+    def sees(self) -> bool:
+        """Whether it takes pictures."""
+        return self._eyes is not None
 
     @property
     def identity(self) -> str:

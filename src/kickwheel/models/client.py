@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -15,6 +16,7 @@ from kickwheel.core.config import key_from
 from kickwheel.core.errors import ModelError
 from kickwheel.core.plugins import Context, Part
 from kickwheel.models.answer import Answer
+from kickwheel.models.arguments import arguments_schema
 from kickwheel.models.chat import ChatRequest, Collected, Completion, Delta, Usage
 from kickwheel.models.closed import all_required, closed
 from kickwheel.models.pictures import Eyes, Input, eyes
@@ -47,7 +49,8 @@ class OpenAI(Part):
     prices: Prices | None = None
     """What tokens cost there; without, no cost is told."""
     input: Input = ("text",)
-    """What it takes in: `[text, image]` for a model with eyes, which then sees screenshots."""
+    """What it takes in: `[text, image]` for a model with eyes, which then sees screenshots, and
+    pictures that callers send."""
 
     @field_validator("base_url")
     @classmethod
@@ -111,6 +114,11 @@ class RemoteModel:
         self._prices = prices
         self._is_openai = url.startswith(OPENAI_URL)
         self._keyless = self._is_openai and not key
+
+    @property
+    def sees(self) -> bool:
+        """Whether it takes pictures."""
+        return self.eyes is not None
 
     @property
     def identity(self) -> str:
@@ -293,7 +301,10 @@ def _tools(tools: tuple[ToolSpec, ...]) -> tuple[list[dict[str, Any]], msgspec.R
     # with what was made of it: its id stays its own.
     known = _tool_lists.get(id(tools))
     if known is None:
-        entries = [tool_to_openai(tool) for tool in tools]
+        entries = [
+            tool_to_openai(replace(tool, parameters=arguments_schema(tool.parameters)))
+            for tool in tools
+        ]
         if len(_tool_lists) >= _TOOL_LISTS:
             _tool_lists.clear()
         known = _tool_lists[id(tools)] = (tools, entries, msgspec.Raw(encoded(entries)))

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from kickwheel.models.arguments import arguments_schema
 from kickwheel.models.chat import CallDelta, ChatRequest, Delta, FinishReason, TextDelta, Usage
 from kickwheel.models.closed import form
 from kickwheel.models.pictures import Eyes
@@ -133,7 +134,8 @@ def _bare(name: str) -> ToolSpec:
 
 
 def _spec(tool: ToolSpec) -> dict[str, Any]:
-    spec = {"name": tool.name, "inputSchema": {"json": {"type": "object", **tool.parameters}}}
+    schema = {"type": "object", **arguments_schema(tool.parameters)}
+    spec = {"name": tool.name, "inputSchema": {"json": schema}}
     return {**spec, "description": tool.description} if tool.description else spec
 
 
@@ -146,11 +148,13 @@ def _choice(choice: str) -> dict[str, Any] | None:
 def _blocks(message: Message, eyes: Eyes | None) -> list[dict[str, Any]]:
     if message.role == "tool":
         content: list[dict[str, Any]] = [{"text": message.content or "(nothing)"}]
-        if eyes is not None:
-            content += eyes.bedrock(message)
+        if eyes is not None and message.images:
+            content = eyes.bedrock(message)
         return [{"toolResult": {"toolUseId": message.tool_call_id, "content": content}}]
     blocks: list[dict[str, Any]] = []
-    if message.content:
+    if eyes is not None and message.images:
+        blocks += eyes.bedrock(message)
+    elif message.content:
         blocks.append({"text": message.content})
     for call in message.tool_calls:
         use = {"toolUseId": call.id, "name": call.name, "input": arguments(call.arguments)}

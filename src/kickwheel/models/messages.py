@@ -5,6 +5,7 @@ Source: docs.anthropic.com, Messages, Streaming, and Prompt caching.
 
 from typing import Any
 
+from kickwheel.models.arguments import arguments_schema
 from kickwheel.models.chat import (
     CallDelta,
     ChatRequest,
@@ -115,7 +116,7 @@ def message_body(
             {
                 "name": tool.name,
                 "description": tool.description,
-                "input_schema": {"type": "object", **tool.parameters},
+                "input_schema": {"type": "object", **arguments_schema(tool.parameters)},
             }
             for tool in request.tools
         ]
@@ -162,10 +163,11 @@ def _blocks(message: Message, eyes: Eyes | None) -> list[dict[str, Any]]:
         result = {"type": "tool_result", "tool_use_id": message.tool_call_id}
         if eyes is None or not message.images:
             return [{**result, "content": message.content or ""}]
-        text = {"type": "text", "text": message.content or "(nothing)"}
-        return [{**result, "content": [text, *eyes.anthropic(message)]}]
+        return [{**result, "content": eyes.anthropic(message)}]
     blocks: list[dict[str, Any]] = []
-    if message.content:
+    if eyes is not None and message.images:
+        blocks += eyes.anthropic(message)
+    elif message.content:
         blocks.append({"type": "text", "text": message.content})
     for call in message.tool_calls:
         use = {"type": "tool_use", "id": call.id, "name": call.name}

@@ -4,7 +4,7 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from kickwheel.models import chat
+from kickwheel.models import chat, pictures
 from kickwheel.models.chat import (
     ChatRequest,
     Collected,
@@ -32,6 +32,7 @@ async def stream(model: Model, request: ChatRequest) -> AsyncGenerator[Delta]:
     """
     with span("model", model.name) as noted:
         note_request(noted, model, request)
+        pictures.check(model, request.messages)
         started = time.perf_counter()
         collected = Collected()
         deltas = model.stream(request)
@@ -60,6 +61,7 @@ async def complete(model: Model, request: ChatRequest) -> Completion:
     if request.whole and hasattr(model, "whole"):
         with span("model", model.name) as noted:
             note_request(noted, model, request)
+            pictures.check(model, request.messages)
             whole = await chat.complete(model, request)
             noted.attributes[genai.TIME_TO_FIRST_CHUNK_S] = whole.first_s
             noted.output = (whole.message,)

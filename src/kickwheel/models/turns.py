@@ -27,7 +27,8 @@ def in_turns(messages: Iterable[Message]) -> tuple[list[str], list[Turn]]:
             if message.content:
                 system.append(message.content)
             continue
-        if not message.content and not message.tool_calls and message.role != "tool":
+        said = message.content or message.tool_calls or message.images
+        if not said and message.role != "tool":
             continue  # A turn without words is refused.
         side: Literal["user", "assistant"] = "assistant" if message.role == "assistant" else "user"
         if not turns or turns[-1][0] != side:

@@ -22,7 +22,7 @@ from kickwheel.records.dataset import (
     Split,
     Step,
 )
-from kickwheel.records.message import AcceptedCall, Image, Message, Role, ToolCall, ToolSpec
+from kickwheel.records.message import AcceptedCall, Image, Images, Message, Role, ToolCall, ToolSpec
 from kickwheel.records.report import (
     Agreement,
     Contestant,
@@ -50,6 +50,7 @@ __all__ = [
     "Example",
     "Feedback",
     "Image",
+    "Images",
     "Mean",
     "Message",
     "Outcome",

@@ -21,12 +21,26 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """A picture that the store keeps."""
+    """A picture: one that the store keeps, or one that a model fetches itself."""
 
-    kept: str
+    kept: str = ""
     """Its path below the store's artifacts: `screenshot/<id>/page.jpeg`."""
-    media_type: str
-    """`image/jpeg`, `image/png`, …"""
+    media_type: str = ""
+    """Of one that is kept: `image/jpeg`, `image/png`, …"""
+    url: str = ""
+    """Of one that is not kept: where it is. Also `data:…`, between a caller and the store."""
+    sent: bool = False
+    """Whether a caller sent it, as part of what it says. Others came with a tool's result: what
+    they show is data, and a model without eyes goes by the text."""
+    at: int | None = None
+    """Characters of the message that come before it; `None` for all."""
+    detail: str = ""
+    """How closely a model should look, in OpenAI's words: `low`, `high`, …"""
+
+
+Images = tuple[Image, ...] | UnsetType
+"""Pictures of a message. Where there are none the bytes have no such field, so that they are as
+they were before there were pictures."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +52,8 @@ class Message:
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
     """For `role: tool`: the call that this is the result of."""
-    images: tuple[Image, ...] | UnsetType = UNSET
-    """For `role: tool`: pictures that came with the result. Where there are none the bytes have no
-    such field, so that they are as they were before there were pictures."""
+    images: Images = UNSET
+    """Pictures in it, in their order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast, get_args
 
-from kickwheel.records.message import Message, Role, ToolCall, ToolSpec
+from msgspec import UNSET
+
+from kickwheel.records.message import Image, Message, Role, ToolCall, ToolSpec
 
 ROLES = get_args(Role)
 
@@ -25,11 +27,13 @@ def message_to_openai(message: Message) -> dict[str, Any]:
     return entry
 
 
-def message_from_openai(entry: object) -> Message:
+def message_from_openai(entry: object, *, pictures: bool = False) -> Message:
     """The message that an entry of `messages` holds; parts of type text are joined.
 
+    Args:
+        pictures: whether a user's message may hold pictures, which then stand there by their URL.
     Raises:
-        ValueError: the entry breaks the protocol, or has parts that are not text.
+        ValueError: the entry breaks the protocol, or has parts that are not understood.
     """
     if type(entry) is dict and len(entry) == 2 and type(entry.get("content")) is str:
         # What most messages are, read without asking further.
@@ -47,7 +51,7 @@ def message_from_openai(entry: object) -> Message:
     call_id = entry.get("tool_call_id")
     if role == "tool" and not isinstance(call_id, str):
         raise ValueError("a message of role tool needs the tool_call_id that it answers")
-    content = _text(entry.get("content"))
+    content, images = _said(entry.get("content"), pictures=pictures and role == "user")
     if content is None and not calls and role != "assistant":
         raise ValueError(f"a message of role {role} needs content")
     return Message(
@@ -55,6 +59,7 @@ def message_from_openai(entry: object) -> Message:
         content=content,
         tool_calls=tuple(_call(call, position) for position, call in enumerate(calls)),
         tool_call_id=call_id if isinstance(call_id, str) else None,
+        images=images or UNSET,
     )
 
 
@@ -90,16 +95,20 @@ def tool_from_openai(entry: object) -> ToolSpec:
     )
 
 
-def messages_from_openai(entries: Iterable[object]) -> tuple[Message, ...]:
+def messages_from_openai(
+    entries: Iterable[object], *, pictures: bool = False
+) -> tuple[Message, ...]:
     """All messages of a conversation; an error names the position.
 
+    Args:
+        pictures: as `message_from_openai`.
     Raises:
         ValueError: as `message_from_openai`.
     """
     messages = []
     for position, entry in enumerate(entries):
         try:
-            messages.append(message_from_openai(entry))
+            messages.append(message_from_openai(entry, pictures=pictures))
         except ValueError as error:
             raise ValueError(f"messages[{position}]: {error}") from error
     return tuple(messages)
@@ -115,15 +124,36 @@ def _call(entry: object, position: int) -> ToolCall:
     return ToolCall(id=str(entry.get("id") or f"call_{position}"), name=name, arguments=arguments)
 
 
-def _text(content: object) -> str | None:
+def picture(url: object, detail: object, at: int) -> Image:
+    """A picture that a caller sent, by its URL.
+
+    Args:
+        at: characters of the message before it.
+    Raises:
+        ValueError: the URL is none at which a picture can be.
+    """
+    if not isinstance(url, str) or not url.startswith(("data:", "https://")):
+        raise ValueError("the URL of a picture must begin with data: or https://")
+    return Image(url=url, sent=True, at=at, detail=detail if isinstance(detail, str) else "")
+
+
+def _said(content: object, *, pictures: bool) -> tuple[str | None, tuple[Image, ...]]:
     if content is None or isinstance(content, str):
-        return content
-    if isinstance(content, Sequence):
-        texts = []
-        for part in content:
-            if not isinstance(part, Mapping) or part.get("type") not in ("text", "input_text"):
-                kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
-                raise ValueError(f"content parts must be text; this one is {kind}")
-            texts.append(str(part.get("text", "")))
-        return "".join(texts)
-    raise ValueError("content must be text or a list of parts")
+        return content, ()
+    if not isinstance(content, Sequence):
+        raise ValueError("content must be text or a list of parts")
+    text = ""
+    images = []
+    for part in content:
+        kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
+        if kind in ("text", "input_text"):
+            text += str(part.get("text", ""))
+        elif kind == "image_url" and pictures:
+            where = part.get("image_url")
+            if not isinstance(where, Mapping):
+                raise ValueError('image_url must be {"url": …}')
+            images.append(picture(where.get("url"), where.get("detail"), len(text)))
+        else:
+            known = "text or image_url" if pictures else "text"
+            raise ValueError(f"content parts must be {known}; this one is {kind}")
+    return text, tuple(images)

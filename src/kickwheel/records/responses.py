@@ -9,8 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
-from kickwheel.records.message import Message, Role, ToolCall, ToolSpec
-from kickwheel.records.openai import tool_from_openai
+from msgspec import UNSET
+
+from kickwheel.records.message import Images, Message, Role, ToolCall, ToolSpec
+from kickwheel.records.openai import picture, tool_from_openai
 
 UNDERSTOOD = ("message", "function_call", "function_call_output", "reasoning")
 """Types of items that are understood; `reasoning` is taken and left out."""
@@ -51,8 +53,8 @@ def messages_from_items(
     for position, item in enumerate([*known, *items], -len(known)):
         match item["type"]:
             case "message":
-                content = "".join(part["text"] for part in item["content"])
-                messages.append(Message(role=item["role"], content=content))
+                said, images = _read(item["content"])
+                messages.append(Message(role=item["role"], content=said, images=images))
             case "function_call":
                 call = ToolCall(id=item["call_id"], name=item["name"], arguments=item["arguments"])
                 called.add(call.id)
@@ -67,8 +69,10 @@ def messages_from_items(
                         f'input[{position}]: no function_call "{answered}" comes before its '
                         "output. Send that item too, or previous_response_id."
                     )
-                text = _text(item["output"], "output")
-                messages.append(Message(role="tool", content=text, tool_call_id=answered))
+                said, images = _read(_parts(item["output"], "output"))
+                messages.append(
+                    Message(role="tool", content=said, tool_call_id=answered, images=images)
+                )
     return tuple(messages)
 
 
@@ -98,7 +102,7 @@ def _item(entry: object) -> dict[str, Any]:
             return {**_called(entry), "name": name, "arguments": arguments}
         case "function_call_output":
             output = entry.get("output")
-            _text(output, "output")
+            _parts(output, "output")
             return {**_called(entry), "output": output}
         case "reasoning":
             return dict(entry)
@@ -110,13 +114,13 @@ def _message(entry: Mapping[str, Any]) -> dict[str, Any]:
     role = entry.get("role")
     if role not in _SPEAKERS:
         raise ValueError(f'no role "{role}"; there are {", ".join(_SPEAKERS)}')
-    said = _text(entry.get("content"), "content")
-    part: dict[str, Any] = {"type": "input_text", "text": said}
+    parts = _parts(entry.get("content"), "content")
+    if role != "user" and any(part["type"] == "input_image" for part in parts):
+        raise ValueError(f"pictures come from the user or a tool, not from {role}")
     if role == "assistant":
-        part = {"type": "output_text", "text": said, "annotations": [], "logprobs": []}
-    return _named(
-        {"type": "message", "role": role, "status": "completed", "content": [part]}, entry
-    )
+        said = {"text": parts[0]["text"], "annotations": [], "logprobs": []}
+        parts = [{"type": "output_text", **said}]
+    return _named({"type": "message", "role": role, "status": "completed", "content": parts}, entry)
 
 
 def _called(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,18 +135,39 @@ def _named(item: dict[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
     return {"id": identity, **item} if isinstance(identity, str) and identity else item
 
 
-def _text(content: object, key: str) -> str:
+def _parts(content: object, key: str) -> list[dict[str, Any]]:
+    """What was said as parts: texts, as one between two pictures, and the pictures."""
     if isinstance(content, str):
-        return content
+        content = [{"type": "input_text", "text": content}]
     if not isinstance(content, Sequence):
         raise ValueError(f"{key} must be text or a list of parts")
-    texts = []
+    parts: list[dict[str, Any]] = []
     for part in content:
         kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
-        if kind == "refusal":
-            texts.append(str(part.get("refusal", "")))
-        elif kind in _TEXTS:
-            texts.append(str(part.get("text", "")))
+        if kind == "input_image":
+            url, detail = part.get("image_url"), part.get("detail")
+            if url is None and part.get("file_id") is not None:
+                raise ValueError("file_id of a picture is not understood here: send its image_url")
+            picture(url, detail, 0)
+            parts.append({"type": kind, "detail": detail or "auto", "image_url": url})
+        elif kind == "refusal" or kind in _TEXTS:
+            text = str(part.get("refusal" if kind == "refusal" else "text", ""))
+            if parts and parts[-1]["type"] == "input_text":
+                parts[-1]["text"] += text
+            else:
+                parts.append({"type": "input_text", "text": text})
         else:
-            raise ValueError(f"parts of {key} must be text; this one is {kind}")
-    return "".join(texts)
+            raise ValueError(f"parts of {key} must be text or input_image; this one is {kind}")
+    return parts or [{"type": "input_text", "text": ""}]
+
+
+def _read(parts: Iterable[Mapping[str, Any]]) -> tuple[str, Images]:
+    """What parts say, and the pictures among them."""
+    text = ""
+    images = []
+    for part in parts:
+        if part["type"] == "input_image":
+            images.append(picture(part["image_url"], part["detail"], len(text)))
+        else:
+            text += part["text"]
+    return text, tuple(images) or UNSET

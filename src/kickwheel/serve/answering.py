@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from kickwheel.core.errors import ModelError, UsageError
-from kickwheel.models import observed
+from kickwheel.models import observed, pictures
 from kickwheel.models.chat import ChatRequest, Collected, Delta, Model
 from kickwheel.records import SpanKind, genai
 from kickwheel.serve.errors import Refused
@@ -99,6 +99,8 @@ class Answering:
             else:
                 observed.note_request(root, model, question.request, name)
             try:
+                if kind != "agent":
+                    pictures.check(model, question.request.messages)
                 async with _pieces(model, question.request) as pieces:
                     async for delta in pieces:
                         collected.add(delta)

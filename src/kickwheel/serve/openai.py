@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from kickwheel.core.plugins import nearest
+from kickwheel.core.store import Artifacts
 from kickwheel.models.chat import (
     CallDelta,
     Collected,
@@ -22,7 +23,9 @@ from kickwheel.models.chat import (
     TextDelta,
     Usage,
 )
+from kickwheel.models.pictures import sent
 from kickwheel.records.openai import message_to_openai
+from kickwheel.serve import pictures
 from kickwheel.serve.answering import Answering, Question, unless_left
 from kickwheel.serve.errors import Refused, refusal
 from kickwheel.serve.house import House, ModelCard
@@ -38,8 +41,9 @@ _ENDS_LINES = ("\x85", "\u2028", "\u2029")
 class Chat:
     """The hot route."""
 
-    def __init__(self, answering: Answering) -> None:
+    def __init__(self, answering: Answering, artifacts: Artifacts) -> None:
         self._answering = answering
+        self._artifacts = artifacts
 
     async def __call__(
         self,
@@ -62,6 +66,8 @@ class Chat:
         """
         asked, request = read(body)
         model = await self._answering.model(asked.model, project)
+        if sent(request.messages):
+            request = await pictures.kept(request, self._artifacts, "messages")
         question = Question(
             name=asked.model, request=request, identity=identity, trace=trace, project=project
         )

@@ -85,7 +85,7 @@ def _messages(asked: ChatBody) -> tuple[Message, ...]:
     if not asked.messages:
         raise Refused(400, "messages is empty: at least one is needed.", param="messages")
     try:
-        return messages_from_openai(asked.messages)
+        return messages_from_openai(asked.messages, pictures=True)
     except ValueError as error:
         raise Refused(400, str(error), param="messages") from error
 

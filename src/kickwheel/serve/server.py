@@ -101,7 +101,7 @@ class Front:
         self._worker = Worker(jobs, house, runner)
         seen = SeenHouse(house, jobs)
         answering = Answering(seen, recorder)
-        self._chat = Chat(answering)
+        self._chat = Chat(answering, store.artifacts)
         metrics = Metrics(recorder)
         self._responses = Responses(answering, store, keeper)
         self._rest = Starlette(

@@ -257,7 +257,7 @@ def test_models_and_agents_leave_a_trace_under_the_responses_id(served: Served) 
 
 WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"input": [{"type": "web_search_call"}]}, "input", "function_call_output"),
-    ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input", "input_image"),
+    ({"input": [{"role": "user", "content": [{"type": "input_file"}]}]}, "input", "input_image"),
     ({"input": [{"role": "wizard", "content": "x"}]}, "input", "wizard"),
     ({"input": [7]}, "input", r"input\[0\]"),
     ({"input": []}, "input", "empty"),

@@ -29,6 +29,7 @@ from kickwheel.core.config import key_from
 from kickwheel.core.errors import MissingExtra, ModelError, ToolError, UsageError
 from kickwheel.core.identity import fresh
 from kickwheel.core.plugins import Context
+from kickwheel.models import pictures
 from kickwheel.records import Message, genai
 from kickwheel.trace.record import span
 
@@ -128,7 +129,8 @@ class Remote(Worker):
         """Sends the question, and follows what becomes of it.
 
         Raises:
-            ModelError: it failed there, or the caller brings tools, of which it would know nothing.
+            ModelError: it failed there, or the caller brings tools or pictures, of which it would
+                know nothing.
         """
         if run.asked.tools:
             raise ModelError(
@@ -136,6 +138,7 @@ class Remote(Worker):
                 status=400,
                 again=False,
             )
+        pictures.check(self, run.asked.messages)
         async with self._link.followed(run.say) as followed:
             try:
                 reply = await self._end(followed, run)

@@ -28,6 +28,7 @@ from kickwheel.agents.output import INVALID_IN_A_ROW
 from kickwheel.agents.run import AgentPart, Run
 from kickwheel.agents.stubs import Stub, stubs
 from kickwheel.agents.tools import Tool, linked
+from kickwheel.agents.tools.calling import Result, shown
 from kickwheel.agents.tools.flow import marked
 from kickwheel.agents.tools.monty import Outcome, ProgramLimits, run_program
 from kickwheel.agents.transcript import Prompt
@@ -35,7 +36,7 @@ from kickwheel.agents.work import Worker
 from kickwheel.core.errors import ModelError, ToolError
 from kickwheel.core.plugins import Context, Name
 from kickwheel.models.chat import Completion, Model
-from kickwheel.records import Message, ToolCall, ToolSpec, wire
+from kickwheel.records import Images, Message, ToolCall, ToolSpec, wire
 
 PROMPT = """\
 Answer by writing one short Python program, in a block that begins with ```python. It may await \
@@ -118,6 +119,8 @@ class _Program:
     made: list[str] = field(default_factory=list)
     """Each call with its result, in short."""
     said: list[Any] = field(default_factory=list)
+    results: dict[int, Result] = field(default_factory=dict)
+    """By the place of the call in `made`."""
     untrusted: bool = False
     """Whether nobody vouches for some of what it was given, so for nothing that it says."""
 
@@ -131,6 +134,10 @@ class _Program:
     def shown(self, text: str) -> str:
         """What came of the program, as a model may read it."""
         return marked(text) if self.untrusted else text
+
+    def images(self) -> Images:
+        """The pictures that came with results."""
+        return shown(result for _, result in sorted(self.results.items()))
 
     async def _answer(self, value: Any = None) -> Any:
         self.said.append(value)
@@ -149,6 +156,7 @@ class _Program:
             place = len(self.made) - 1
             asked = ToolCall(id=identity, name=stub.tool, arguments=written)
             (result,) = await self.run.call(self.tools, [asked], at=at)
+            self.results[place] = result
             self.untrusted = self.untrusted or result.untrusted
             self.made[place] = f"{stub.name}({_arguments(given)}) gave {result.text[:200]}"
             if result.state != "done":
@@ -218,7 +226,7 @@ class Coding(Worker):
             told = _told(running, outcome, wrong) if wrong else running.shown(result)
             conversation += [
                 Message(role="assistant", content=text),
-                Message(role="user", content=told),
+                Message(role="user", content=told, images=running.images()),
             ]
 
     def _limits(self) -> ProgramLimits:

@@ -17,20 +17,23 @@ import json
 import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
+from msgspec import UNSET
 from pydantic import Field, field_validator, model_validator
 
 from kickwheel.agents.edges import START, Line, Section, State, When, behind, leading_back
 from kickwheel.agents.events import Agent, Finished
 from kickwheel.agents.run import AgentPart, Run, answered
-from kickwheel.agents.tools import Tool, Toolbox
+from kickwheel.agents.tools import Pictured, Tool, Toolbox
 from kickwheel.agents.tools.flow import marked
 from kickwheel.agents.work import Worker
 from kickwheel.core.errors import ModelError, ToolError, UsageError
 from kickwheel.core.plugins import Context, Name, nearest
 from kickwheel.models.chat import Model
-from kickwheel.records import Message, ToolCall
+from kickwheel.models.pictures import LAST
+from kickwheel.records import Image, Images, Message, ToolCall
 
 _NAME = re.compile(r"\{(\w+)\}")
 
@@ -140,6 +143,17 @@ class Graph(AgentPart):
         yield Drawn(context.name, live, self)
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What a tool said and showed, as a step's result."""
+
+    text: str
+    images: tuple[Image, ...]
+
+
+_SAID: Any = str | _Seen
+
+
 class Drawn(Worker):
     """An agent that works through a graph."""
 
@@ -183,31 +197,33 @@ class Drawn(Worker):
     async def _node(self, run: Run, name: str, state: State) -> str:
         """What the node says, as a step whose place is its name."""
         node = self._graph.nodes[name]
-        words = {needed: state.said.get(needed, "") for needed in sorted(node.names())}
+        words = {needed: str(state.said.get(needed, "")) for needed in sorted(node.names())}
         words["question"] = state.question
         # What nobody vouches for is marked where a model reads it; tools get it as it is.
         read = {n: marked(text) if n in state.untrusted else text for n, text in words.items()}
 
-        async def do() -> str:
+        async def do() -> str | _Seen:
             live = self._live[name]
             if node.tool is not None:
                 return await self._called(run, live, name, _filled(node.arguments, words))  # type: ignore[arg-type]
             messages = run.asked.messages
             if node.task is not None:
-                messages = (Message(role="user", content=_filled(node.task, read)),)
+                task = _filled(node.task, read)
+                messages = (Message(role="user", content=task, images=_shown(node, run, state)),)
             finished = await run.hand(live, messages, aloud=name == self._loud)  # type: ignore[arg-type]
             return answered(name, finished).content or ""
 
         place = f"{name}.{state.runs[name]}"
-        return await run.step(f"node {name}", words, do, str, at=place)
+        said = await run.step(f"node {name}", words, do, _SAID, at=place)
+        return Pictured(said.text, said.images) if isinstance(said, _Seen) else said
 
-    async def _called(self, run: Run, tool: Tool, name: str, arguments: Any) -> str:
+    async def _called(self, run: Run, tool: Tool, name: str, arguments: Any) -> str | _Seen:
         call = ToolCall(id=f"call_{name}", name=tool.spec.name, arguments=json.dumps(arguments))
         (result,) = await run.call({tool.spec.name: tool}, [call])
         if result.state != "done":
             told = result.text.removeprefix("error: ")
             raise ToolError(f"{self.name}.{name}: {told}") from result.failure
-        return result.text
+        return _Seen(result.text, result.images) if result.images else result.text
 
     def _answer(self, run: Run, state: State) -> Finished:
         ends = [n for n in self._graph.nodes if n in state.said and state.ended(n)]
@@ -239,6 +255,19 @@ class Drawn(Worker):
 def _question(run: Run) -> str:
     said = (m.content or "" for m in reversed(run.asked.messages) if m.role == "user")
     return next(said, "")
+
+
+def _shown(node: Node, run: Run, state: State) -> Images:
+    """The pictures of what a task names: those of the user's question, and of tools before it."""
+    names = node.names()
+    asked = next((m for m in reversed(run.asked.messages) if m.role == "user"), None)
+    own = asked.images or () if asked is not None and "question" in names else ()
+    # By name: which of them ended first is not the same when the run goes on after a kill.
+    said = [state.said.get(name) for name in sorted(names)]
+    brought = [text.images for text in said if isinstance(text, Pictured)][-LAST:]
+    # Where in the task they were is not known any more.
+    images = [replace(image, at=None) for image in own]
+    return (*images, *(image for one in brought for image in one)) or UNSET
 
 
 def _filled(value: Any, words: Mapping[str, str]) -> Any:

@@ -15,6 +15,7 @@ from kickwheel.agents.events import Finished
 from kickwheel.agents.run import AgentPart, Run
 from kickwheel.agents.work import Worker
 from kickwheel.core.plugins import Context
+from kickwheel.models import pictures
 from kickwheel.records import Message
 
 
@@ -41,6 +42,7 @@ class Person(Worker):
 
     async def work(self, run: Run) -> Finished:
         """Asks, and ends for now where nobody has answered."""
+        pictures.check(self, run.asked.messages)
         said = (m.content or "" for m in reversed(run.asked.messages) if m.role == "user")
         question = self._human.question.replace("{question}", next(said, ""))
         answer = await person(question, self._human.choices)

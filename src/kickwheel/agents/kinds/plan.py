@@ -11,7 +11,7 @@ JSON. What is wrong with a plan is told to the model, all of it at once.
 
 import json
 from asyncio import Event
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Annotated, Literal
@@ -28,13 +28,13 @@ from kickwheel.agents.output import INVALID_IN_A_ROW, Output
 from kickwheel.agents.planned import Step
 from kickwheel.agents.run import AgentPart, Run, together
 from kickwheel.agents.tools import Tool
-from kickwheel.agents.tools.calling import Result
+from kickwheel.agents.tools.calling import Result, shown
 from kickwheel.agents.transcript import Prompt
 from kickwheel.agents.work import Worker
 from kickwheel.core.errors import ModelError
 from kickwheel.core.plugins import Context, Name
 from kickwheel.models.chat import Model
-from kickwheel.records import Message, ToolCall, ToolSpec
+from kickwheel.records import Images, Message, ToolCall, ToolSpec
 
 PROMPT = """\
 Plan how to answer the last question with these tools:
@@ -120,7 +120,9 @@ class Planning(Worker):
                 return await self._answered(run, steps, done)
             conversation += [
                 Message(role="assistant", content=written),
-                Message(role="user", content=_failures(failed, done)),
+                Message(
+                    role="user", content=_failures(failed, done), images=_shown(results.values())
+                ),
             ]
         step, result = failed[-1]
         raise ModelError(
@@ -225,7 +227,7 @@ class Planning(Worker):
         messages = [*self._system(), *run.asked.messages]
         if done:
             found = f"{_results(done)}\n\nAnswer the question with what was found out."
-            messages.append(Message(role="user", content=found))
+            messages.append(Message(role="user", content=found, images=_shown(done.values())))
         request = structs.replace(
             run.asked, messages=tuple(messages), max_tokens=run.most_tokens(self._plan.max_tokens)
         )
@@ -235,6 +237,10 @@ class Planning(Worker):
     def _system(self, prompt: str = "") -> tuple[Message, ...]:
         text = "\n\n".join(part for part in (self._plan.instructions or "", prompt) if part)
         return (Message(role="system", content=text),) if text else ()
+
+
+def _shown(made: Iterable[tuple[Step, Result]]) -> Images:
+    return shown(result for _, result in made)
 
 
 def _results(done: Mapping[str, tuple[Step, Result]]) -> str:

@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated
 
-from msgspec import structs
+from msgspec import UNSET, structs
 from pydantic import Field
 
 from kickwheel.agents import transcript
@@ -30,7 +30,7 @@ from kickwheel.agents.work import Worker
 from kickwheel.core.errors import ModelError
 from kickwheel.core.plugins import Context, Name
 from kickwheel.models.chat import Completion, Model
-from kickwheel.records import Message, ToolCall, ToolSpec
+from kickwheel.records import Images, Message, ToolCall, ToolSpec
 
 PROMPT = """\
 Answer the last question in steps. You can use these tools:
@@ -105,6 +105,7 @@ class Reacting(Worker):
             answer = await self._ask(run, conversation, offered)
             text = answer.message.content or ""
             step = transcript.read(text, offered)
+            images: Images = UNSET
             said = step.text if isinstance(step, transcript.Say) else None
             if answer.finish_reason == "content_filter":
                 return run.ended("filtered", Message(role="assistant", content=said))
@@ -123,6 +124,7 @@ class Reacting(Worker):
                     work += result.exchange(call)
                     wrong = result.text if result.state == "invalid" else ""
                     seen, shown = step.written, f"Observation: {result.shown}"
+                    images = result.images or UNSET
                 case transcript.Unread(why):
                     wrong, seen = f"error: {why}", text[:_CUT]
                     shown = (
@@ -138,7 +140,7 @@ class Reacting(Worker):
                 )
             conversation += [
                 Message(role="assistant", content=seen),
-                Message(role="user", content=shown),
+                Message(role="user", content=shown, images=images),
             ]
 
     async def _ask(

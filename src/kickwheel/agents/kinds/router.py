@@ -23,6 +23,7 @@ from kickwheel.core.errors import MissingExtra, ModelError
 from kickwheel.core.plugins import Context, Name
 from kickwheel.models import embedding
 from kickwheel.models.chat import ChatRequest, Model
+from kickwheel.models.pictures import sees, without
 from kickwheel.records import Message, genai
 from kickwheel.trace.record import span
 
@@ -132,7 +133,11 @@ class Routing(Worker):
 
     async def _asked(self, run: Run, model: Model, conversation: Sequence[Message]) -> str:
         request = ChatRequest(
-            messages=(Message(role="system", content=self._told), *conversation),
+            messages=(
+                Message(role="system", content=self._told),
+                # Who chooses needs no eyes for it: whoever is chosen does.
+                *(conversation if sees(model) else without(conversation)),
+            ),
             labels=tuple(self._agents),
             temperature=0.0,
             max_tokens=32,

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Annotated, Literal
 
-from msgspec import UNSET, structs
+from msgspec import structs
 from pydantic import Field
 
 from kickwheel.agents.delegate import tools_of
@@ -29,9 +29,6 @@ from kickwheel.core.errors import ModelError, ToolError
 from kickwheel.core.plugins import Context, Name
 from kickwheel.models.chat import Completion, Model
 from kickwheel.records import Message, ToolCall, ToolSpec
-
-PICTURES = 3
-"""How many results with pictures a model sees at once."""
 
 
 class ToolLoop(AgentPart):
@@ -141,7 +138,7 @@ class Loop(Worker):
     ) -> Completion:
         request = structs.replace(
             run.asked,
-            messages=_with_few_pictures(conversation),
+            messages=tuple(conversation),
             tools=offered,
             tool_choice=self._choice(run.asked.tool_choice, offered, first=first),
             max_tokens=run.most_tokens(self._loop.max_tokens),
@@ -157,19 +154,6 @@ class Loop(Worker):
             return asked
         free = "required" if self._loop.answer == "result" else "auto"
         return free if asked == "auto" or not first else asked
-
-
-def _with_few_pictures(conversation: Sequence[Message]) -> tuple[Message, ...]:
-    """The conversation with the pictures of the last results only: each costs as much as pages of
-    text, and an old one shows what is no more."""
-    pictured = [place for place, message in enumerate(conversation) if message.images]
-    if len(pictured) <= PICTURES:
-        return tuple(conversation)
-    old = frozenset(pictured[:-PICTURES])
-    return tuple(
-        replace(message, images=UNSET) if place in old else message
-        for place, message in enumerate(conversation)
-    )
 
 
 def _result(run: Run, told: Sequence[calling.Result], last: Sequence[calling.Result]) -> Finished:

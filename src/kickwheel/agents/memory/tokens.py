@@ -14,12 +14,11 @@ from typing import cast
 from msgspec import structs
 
 from kickwheel.core.errors import ModelError
+from kickwheel.models import pictures
 from kickwheel.models.chat import ChatRequest, Model
 from kickwheel.records import Message, ToolSpec
 from kickwheel.records.openai import tool_to_openai
 
-A_PICTURE = 1400
-"""Of 1280 by 800 pixels: 1,365 for Claude (width x height / 750), 1,105 for GPT-4o."""
 A_TURN = 6
 """Tokens around a message: its role and the marks of its begin and end."""
 A_CALL = 8
@@ -151,7 +150,7 @@ class Counter:
             except ModelError:  # Many templates refuse a conversation of a result alone.
                 pass
         calls = sum(A_CALL + estimate(c.name) + estimate(c.arguments) for c in message.tool_calls)
-        seen = A_PICTURE * len(message.images or ())
+        seen = pictures.TOKENS * len(message.images or ())
         return A_TURN + estimate(message.content or "") + calls + seen
 
     async def _one(self, message: Message) -> int:

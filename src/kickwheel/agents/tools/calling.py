@@ -9,7 +9,7 @@ the end of the whole request (a cancelled task) leaves here as an exception.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -24,7 +24,8 @@ from kickwheel.agents.tools.tool import InvalidArguments, Pictured, Tool
 from kickwheel.agents.tools.understood import NoJson, Understood, understood
 from kickwheel.core import redact
 from kickwheel.core.errors import KickwheelError, ToolError
-from kickwheel.records import Image, Message, ToolCall, genai
+from kickwheel.models.pictures import LAST
+from kickwheel.records import Image, Images, Message, ToolCall, genai
 from kickwheel.trace.record import OpenSpan, span
 
 ERROR_CHARS = 10_000
@@ -73,6 +74,12 @@ class Result:
         """The result in a conversation, in these words; `call`: the id of the call."""
         images = self.images or UNSET
         return Message(role="tool", content=text, tool_call_id=call, images=images)
+
+
+def shown(results: Iterable[Result]) -> Images:
+    """The pictures of results that one message tells of: of the last few that had some."""
+    pictured = [result.images for result in results if result.images][-LAST:]
+    return tuple(image for images in pictured for image in images) or UNSET
 
 
 class Calls:

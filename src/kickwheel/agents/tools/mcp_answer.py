@@ -1,6 +1,6 @@
 """What an MCP server announces and answers, as a tool's schema and a tool's text."""
 
-import base64
+import contextlib
 import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -9,21 +9,13 @@ from kickwheel.agents.tools.tool import Pictured
 from kickwheel.core.errors import ToolError, UsageError
 from kickwheel.core.schema import inlined
 from kickwheel.core.store import Artifacts
+from kickwheel.models import pictures
 from kickwheel.records import Image
 
 if TYPE_CHECKING:
     from mcp_types import CallToolResult
 
-PICTURES = {
-    "image/png": ("png", b"\x89PNG\r\n\x1a\n"),
-    "image/jpeg": ("jpeg", b"\xff\xd8\xff"),
-    "image/gif": ("gif", b"GIF8"),
-    "image/webp": ("webp", b"RIFF"),
-}
-"""The kinds that models take: how their files end, and how they begin."""
 MOST_PICTURES = 4
-PICTURE_CHARS = 5_000_000
-"""Of base64: as much as Anthropic takes."""
 
 _ANYTHING: dict[str, Any] = {"type": "object", "properties": {}, "additionalProperties": True}
 
@@ -87,17 +79,9 @@ def pictured(answer: "CallToolResult", artifacts: Artifacts) -> str:
     """
     kept: list[Image] = []
     for piece in answer.content:
-        if piece.type != "image" or len(kept) == MOST_PICTURES or len(piece.data) > PICTURE_CHARS:
-            continue
-        ending, begins = PICTURES.get(piece.mime_type, ("", b""))
-        try:
-            data = base64.b64decode(piece.data, validate=True)
-        except ValueError:
-            continue
-        if ending and data.startswith(begins):
-            file = f"picture.{ending}"
-            identity = artifacts.add("picture", {file: data})
-            kept.append(Image(kept=f"picture/{identity}/{file}", media_type=piece.mime_type))
+        if piece.type == "image" and len(kept) < MOST_PICTURES:
+            with contextlib.suppress(ValueError):
+                kept.append(pictures.keep(artifacts, piece.mime_type, piece.data))
     text = text_of(answer)
     if not kept:
         return text

@@ -23,6 +23,7 @@ from kickwheel.models import observed
 from kickwheel.models.answer import BYTES_A_TOKEN
 from kickwheel.models.caller import caller
 from kickwheel.models.chat import ChatRequest, Collected, Delta, Model, Usage
+from kickwheel.models.pictures import TOKENS
 from kickwheel.models.policies.wrapped import Wrapped, decided, reading
 
 _log = logging.getLogger(__name__)
@@ -258,7 +259,8 @@ def _estimate(request: ChatRequest) -> int:
         len(call.arguments) for message in request.messages for call in message.tool_calls
     )
     length += sum(len(str(tool.parameters)) + len(tool.description) for tool in request.tools)
-    return -(-length // BYTES_A_TOKEN)
+    shown = sum(len(message.images or ()) for message in request.messages)
+    return -(-length // BYTES_A_TOKEN) + shown * TOKENS
 
 
 def _so_far(prompt: Usage, collected: Collected) -> Usage:

@@ -215,7 +215,7 @@ class CachedModel(Wrapped):
         """The conversation that the last question stands in, with what must be the same in it,
         and its meaning."""
         last = request.messages[-1] if request.messages else None
-        if last is None or last.role != "user" or not last.content:
+        if last is None or last.role != "user" or not last.content or last.images:
             return None
         vectors = embedding.embed([last.content])
         same = Message(role="user", content=" ".join(fixed(last.content)))

@@ -13,6 +13,7 @@ from kickwheel.core.errors import EngineError, ModelError
 from kickwheel.core.plugins import Context, Name, Part
 from kickwheel.models import observed
 from kickwheel.models.chat import ChatRequest, Delta, Done, Model, Usage
+from kickwheel.models.pictures import sees, sent
 from kickwheel.models.policies.wrapped import decided, identity, personal, reading
 
 
@@ -46,6 +47,11 @@ class Chain:
         return " or ".join(identity(model) for model in self.models)
 
     @property
+    def sees(self) -> bool:
+        """Whether one of them takes pictures; where a caller sent some, only those are asked."""
+        return any(sees(model) for model in self.models)
+
+    @property
     def personal(self) -> bool:
         """Whether one of them is; see `wrapped.personal`."""
         return any(personal(model) for model in self.models)
@@ -67,9 +73,12 @@ class Chain:
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + request.timeout_s
-        for position, model in enumerate(self.models):
+        asked = self.models
+        if sent(request.messages):
+            asked = [model for model in asked if sees(model)]
+        for position, model in enumerate(asked):
             left = max(0.0, deadline - loop.time())
-            following = self.models[position + 1 :]
+            following = asked[position + 1 :]
             told = False
             try:
                 async with reading(

@@ -18,6 +18,7 @@ from kickwheel.core.errors import KickwheelError
 from kickwheel.core.plugins import Context, Name, Part
 from kickwheel.models import observed
 from kickwheel.models.chat import ChatRequest, Delta, Done, Model
+from kickwheel.models.pictures import sees, sent
 from kickwheel.models.policies.told import Told
 from kickwheel.models.policies.wrapped import Wrapped, decided, personal
 
@@ -98,7 +99,8 @@ class HedgedModel(Wrapped):
         first = asked[0][1]
         await asyncio.wait([first.begun], timeout=self.after_s(request))
         left_s = request.timeout_s - (loop.time() - started)
-        if not first.begun.done() and left_s > 0:
+        able = sees(self.second) or not sent(request.messages)
+        if not first.begun.done() and left_s > 0 and able:
             decided(f"hedged: {self.second.name} is asked too, after {loop.time() - started:.3f} s")
             again = self.second.stream(structs.replace(request, timeout_s=left_s))
             asked.append((self.second, Told(again)))

@@ -8,6 +8,7 @@ from msgspec import structs
 from kickwheel.models import observed
 from kickwheel.models.caller import caller
 from kickwheel.models.chat import ChatRequest, Delta, Model, Usage
+from kickwheel.models.pictures import sees
 from kickwheel.records import genai, wire
 from kickwheel.trace.record import current
 
@@ -28,6 +29,11 @@ class Wrapped:
     def identity(self) -> str:
         """What answers; see `identity`."""
         return identity(self.model)
+
+    @property
+    def sees(self) -> bool:
+        """Whether the model takes pictures; see `pictures`."""
+        return sees(self.model)
 
     @property
     def personal(self) -> bool:

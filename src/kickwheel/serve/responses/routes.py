@@ -16,7 +16,8 @@ from kickwheel.core.identity import fresh
 from kickwheel.core.store import Store
 from kickwheel.models.caller import Caller
 from kickwheel.models.chat import Delta, Done
-from kickwheel.serve import outgoing
+from kickwheel.models.pictures import sent
+from kickwheel.serve import outgoing, pictures
 from kickwheel.serve.answering import Answering, Question, unless_left
 from kickwheel.serve.errors import Refused, refusal
 from kickwheel.serve.listing import count, page, read_page
@@ -34,6 +35,7 @@ class Responses:
         self.kept = KeptResponses(store)
         self.background = Background(answering, self.kept, keeper)
         self._answering = answering
+        self._artifacts = store.artifacts
 
     async def make(self, request: Request, send: Send) -> None:
         """Answers a request with a new response, streamed or whole.
@@ -50,9 +52,12 @@ class Responses:
                 self.kept.conversation, asked.body.previous_response_id, who
             )
         trace = request.state.identity.removeprefix("req-")
+        wanted = asked.request(before)
+        if sent(wanted.messages):
+            wanted = await pictures.kept(wanted, self._artifacts, "input")
         question = Question(
             name=asked.body.model,
-            request=asked.request(before),
+            request=wanted,
             identity=RESPONSE_ID + trace,
             trace=trace,
             project=request.state.project,
