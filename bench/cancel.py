@@ -1,14 +1,17 @@
 """How soon a model's call ends once somebody wants it no more, behind two server processes.
 
-    python bench/cancel.py [RUNS]
+    python bench/cancel.py [RUNS] [POSTGRES_URL]
 
 A model that never answers notes when it was ended. Counted is the time from the cancel (or from
 the end of the client's connection) to that note: the cancel goes to the process that runs it, and
-to the other one. Both ways alternate.
+to the other one. The ways alternate. With a URL of Postgres also to a server that shares nothing
+but that database, as one on another machine would: with a folder of its own it finds no port to
+call.
 """
 
 import http.client
 import json
+import os
 import socket
 import statistics
 import subprocess
@@ -16,7 +19,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -114,39 +118,64 @@ def _wait(path: Path) -> None:
         time.sleep(0.001)
 
 
-def main(runs: int) -> None:
-    """Prints a line for each way."""
+@contextmanager
+def served(folder: Path, store: str, workers: int) -> Iterator[int]:
+    """The port of a server in a folder of its own; `store`: a line of its file."""
+    folder.mkdir()
+    (folder / "app.yml").write_text(APP + store)
+    (folder / "endless.py").write_text(MODEL)
+    command = [sys.executable, "-m", "kickwheel", "serve", str(folder), "--port", "0"]
+    with subprocess.Popen(
+        [*command, "--workers", str(workers)], stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout is not None
+        port = urlsplit(server.stdout.readline().split()[0]).port
+        assert port is not None
+        yield port
+        server.terminate()
+
+
+def one_machine(folder: Path, runs: int) -> dict[str, list[float]]:
+    """Milliseconds, by the way that the wish goes, of two processes behind one port."""
     took: dict[str, list[float]] = {"its process": [], "the other process": [], "hung up": []}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "app.yml").write_text(APP)
-        (folder / "endless.py").write_text(MODEL)
-        command = [sys.executable, "-m", "kickwheel", "serve", name, "--port", "0"]
-        with subprocess.Popen(
-            [*command, "--workers", "2"], stdout=subprocess.PIPE, text=True
-        ) as server:
-            assert server.stdout is not None
-            port = urlsplit(server.stdout.readline().split()[0]).port
-            assert port is not None
-            callers: dict[str, Caller] = {}
-            while len(callers) < 2:
-                one = Caller(port)
-                callers[one.process] = one
-            process, other = list(callers)
-            for number in range(runs):
-                for way in took:
+    with served(folder / "both", "", 2) as port:
+        callers: dict[str, Caller] = {}
+        while len(callers) < 2:
+            one = Caller(port)
+            callers[one.process] = one
+        process, other = list(callers)
+        for number in range(runs):
+            for way in took:
+                asking = Caller(port)
+                while asking.process != process:
                     asking = Caller(port)
-                    while asking.process != process:
-                        asking = Caller(port)
-                    end = asking.hang_up
-                    if way != "hung up":
-                        end = callers[process if way == "its process" else other].cancel
-                    took[way].append(timed(folder / f"{way[:3]}{number}", asking, end))
-            server.terminate()
+                end = asking.hang_up
+                if way != "hung up":
+                    end = callers[process if way == "its process" else other].cancel
+                took[way].append(timed(folder / f"{way[:3]}{number}", asking, end))
+    return took
+
+
+def two_machines(folder: Path, runs: int, url: str) -> dict[str, list[float]]:
+    """Milliseconds of a server that is cancelled through another one of the same Postgres."""
+    store = f"store: {url}\n"
+    with served(folder / "here", store, 1) as here, served(folder / "there", store, 1) as there:
+        other = Caller(there)
+        took = [timed(folder / f"far{n}", Caller(here), other.cancel) for n in range(runs)]
+    return {"another machine": took}
+
+
+def main(runs: int, url: str | None) -> None:
+    """Prints a line for each way."""
+    with tempfile.TemporaryDirectory() as name:
+        took = one_machine(Path(name), runs)
+        if url is not None:
+            took |= two_machines(Path(name), runs, url)
     for way, times in took.items():
         middle, most = statistics.median(times), max(times)
         print(f"{way:18} n = {len(times)}: median {middle:.1f} ms, longest {most:.1f} ms")
+    print(f"load {os.getloadavg()[0]:.1f}")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 30)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 30, sys.argv[2] if len(sys.argv) > 2 else None)

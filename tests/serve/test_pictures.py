@@ -1,6 +1,8 @@
 """Pictures that callers send, through the real doors and the official client."""
 
+import asyncio
 import base64
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from kickwheel import serving
-from kickwheel.app import App
+from kickwheel.app import App, check_app
 from kickwheel.models.pictures import CHARS
 from kickwheel.records import wire
 from kickwheel.serve.pictures import MOST
@@ -189,3 +191,16 @@ async def test_a_response_without_eyes_or_by_file_is_refused(shop: Shop) -> None
                 model=name, input=[{"role": "user", "content": content}]
             )
     assert not shop.model.asked
+
+
+async def test_the_page_is_true(shop: Shop, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/models/pictures.md").read_text("utf-8")
+    blocks = dict(re.findall(r"```(yaml|python)\n(.*?)```", page, re.DOTALL))
+    (tmp_path / "page.yml").write_text(blocks["yaml"])
+    assert check_app(tmp_path / "page.yml").parts
+    names: dict[str, Any] = {}
+    exec(blocks["python"], names)
+    (tmp_path / "cat.png").write_bytes(PNG)
+    asked = (str(shop.client.base_url), "desk", str(tmp_path / "cat.png"))
+    assert "cat" in await asyncio.to_thread(names["colour"], *asked)
+    assert shop.shown()[1]["image_url"]["url"] == DATA
