@@ -29,14 +29,14 @@ class Section(BaseModel):
 
 
 class Holder(Section):
-    """Who has an API key of their own."""
+    """Who has an API key of their own; one without user and tenant is the house's."""
 
     key: SecretStr
     """The key: write `${NAME}` for the value of a variable, or `sha256:` and its digest."""
-    user: str
+    user: str = ""
     """Who they are: budgets, memory, runs and responses are kept apart by it."""
     tenant: str = ""
-    """Whose data they may see and share; empty where there is only one."""
+    """Whose traces, files, jobs and tuned models they see; without one only their own."""
     token: SecretStr | None = None
     """What tools that act in the caller's name (`auth: caller`, `as_caller`) show for them."""
 
@@ -56,7 +56,7 @@ class Oauth(Section):
     scopes: tuple[str, ...] = ()
     """What a token must allow; clients are told to ask for it."""
     tenant: str = ""
-    """The claim that names the tenant, where there are several."""
+    """The claim that names the tenant; without it everybody sees what is their own."""
 
     @field_validator("issuer", "url")
     @classmethod

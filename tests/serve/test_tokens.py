@@ -199,6 +199,24 @@ def test_a_claim_names_the_tenant_and_must_be_there(serving: Any, issuer: Issuer
             assert 'no claim "org"' in refused.json()["error"]["message"]
 
 
+def test_people_without_a_tenant_see_what_is_their_own(serving: Any, issuer: Issuer) -> None:
+    with serving(keys=[KEY]) as served:
+        tokens = {sub: issuer.token(aud=URL, sub=sub) for sub in ("ann", "bob")}
+        traces = {
+            key: asked(served, key).json()["id"].removeprefix("chatcmpl-")
+            for key in (*tokens.values(), KEY)
+        }
+
+        def listed(key: str) -> list[str]:
+            headers = {"authorization": f"Bearer {key}"}
+            found = httpx2.get(f"{served.url}/v1/traces", headers=headers).json()["data"]
+            return [line["id"] for line in reversed(found)]
+
+        for token in tokens.values():
+            assert listed(token) == [traces[token]]
+        assert listed(KEY) == list(traces.values())
+
+
 def test_an_audience_of_the_file_is_the_only_one(serving: Any, issuer: Issuer) -> None:
     with serving(audience="agents-api") as served:
         assert asked(served, issuer.token(aud="agents-api")).status_code == 200
