@@ -140,7 +140,7 @@ def test_traffic_comes_in_and_is_said_of_and_asked_for_by_json(tmp_path: Path) -
 VERBS_HERE = [
     *("check", "chat", "serve", "mcp", "runs", "curate", "tune", "evaluate", "snapshot", "turn"),
     *("promote", "rollback", "run", "show", "import", "export", "feedback", "why", "answer"),
-    *("resume", "cancel", "memory", "traces"),
+    *("resume", "cancel", "memory", "traces", "forget"),
 ]
 OWN_WORDS = {
     "run": ["hi"],
@@ -153,6 +153,7 @@ OWN_WORDS = {
     "resume": ["abc"],
     "cancel": ["abc"],
     "memory": ["list"],
+    "forget": ["--days", "30"],
 }
 
 

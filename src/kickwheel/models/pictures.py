@@ -5,6 +5,8 @@ model holds its bytes, and only where the model is said to have eyes: `input: [t
 """
 
 import base64
+import contextlib
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +16,7 @@ from msgspec import UNSET
 
 from kickwheel.core.errors import ModelError
 from kickwheel.core.store import Artifacts
+from kickwheel.core.store.files import MANIFEST
 from kickwheel.records import Image, Message
 
 Input = tuple[Literal["text", "image"], ...]
@@ -56,9 +59,26 @@ def keep(artifacts: Artifacts, media_type: str, data: str) -> Image:
         raise ValueError(f"the picture is not base64: {error}") from error
     if not read.startswith(begins):
         raise ValueError(f"the picture is no {media_type}")
-    file = f"picture.{ending}"
-    identity = artifacts.add("picture", {file: read})
-    return Image(kept=f"picture/{identity}/{file}", media_type=media_type)
+    return keep_as(artifacts, "picture", f"picture.{ending}", media_type, read)
+
+
+def keep_as(
+    artifacts: Artifacts,
+    kind: Literal["picture", "screenshot"],
+    file: str,
+    media_type: str,
+    data: bytes,
+) -> Image:
+    """The picture, kept in the store under this name.
+
+    Raises:
+        StoreError: the disk is full or cannot be written.
+    """
+    identity = artifacts.add(kind, {file: data})
+    # One that was there already is young again: what names it now is not written yet.
+    with contextlib.suppress(OSError):
+        os.utime(artifacts.folder / kind / identity / MANIFEST)
+    return Image(kept=f"{kind}/{identity}/{file}", media_type=media_type)
 
 
 def sees(model: object) -> bool:
@@ -94,20 +114,16 @@ def without(messages: Iterable[Message]) -> tuple[Message, ...]:
 def few(messages: Sequence[Message]) -> tuple[Message, ...]:
     """The conversation with the pictures of the last results only, and all that the caller sent:
     each costs as much as pages of text, and an old one shows what is no more."""
-    brought = [place for place, message in enumerate(messages) if _brought(message)]
+    brought = [place for place, message in enumerate(messages) if own(message) is not message]
     old = frozenset(brought[:-LAST])
-    if not old:
-        return tuple(messages)
-    return tuple(
-        replace(message, images=tuple(i for i in message.images or () if i.sent) or UNSET)
-        if place in old
-        else message
-        for place, message in enumerate(messages)
-    )
+    return tuple(own(m) if place in old else m for place, m in enumerate(messages))
 
 
-def _brought(message: Message) -> bool:
-    return bool(message.images) and not all(image.sent for image in message.images or ())
+def own(message: Message) -> Message:
+    """The message without the pictures that came with results."""
+    if not message.images or all(image.sent for image in message.images):
+        return message
+    return replace(message, images=tuple(i for i in message.images if i.sent) or UNSET)
 
 
 class Eyes:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from msgspec import UNSET
 
 from kickwheel.agents.memory.memory import KEPT
+from kickwheel.models.pictures import own
 from kickwheel.records import Message
 
 ID_CHARS = 16
@@ -83,11 +84,14 @@ def trimmed(message: Message, trim: Trim) -> Message:
 
 
 def chain(messages: Iterable[Message]) -> list[str]:
-    """A name for each message that depends on all before it: equal only in equal conversations."""
+    """A name for each message that depends on all before it: equal only in equal conversations.
+
+    Pictures of results say nothing of it: a model is shown the last of them only.
+    """
     names = []
     sofar = b""
     for message in messages:
-        sofar = hashlib.sha256(sofar + repr(message).encode()).digest()
+        sofar = hashlib.sha256(sofar + repr(own(message)).encode()).digest()
         names.append(sofar.hex()[:ID_CHARS])
     return names
 

@@ -15,7 +15,8 @@ from kickwheel.agents.tools.proxy import Places, open_proxy
 from kickwheel.agents.tools.tool import Effects, Limits, Pictured, Toolbox, ToolPart, safe
 from kickwheel.core.plugins import Context
 from kickwheel.core.store import Store
-from kickwheel.records import Image, ToolSpec
+from kickwheel.models.pictures import keep_as
+from kickwheel.records import ToolSpec
 
 HostPattern = Annotated[str, Field(pattern=r"^(\*|(\*\.)?[\w.-]+|\[[0-9a-fA-F:]+\])(:\d{1,5})?$")]
 
@@ -75,13 +76,12 @@ class Browser(ToolPart):
             return _Act(spec, limits, sessions, act)
 
         async def screenshot(page: Browsing, _: Mapping[str, Any]) -> str:
-            image = await page.screenshot()
-            identity = store.artifacts.add("screenshot", {"page.jpeg": image})
-            kept = f"screenshot/{identity}/page.jpeg"
+            data = await page.screenshot()
+            image = keep_as(store.artifacts, "screenshot", "page.jpeg", "image/jpeg", data)
             return Pictured(
-                f"[screenshot of {VIEW['width']} by {VIEW['height']} pixels kept as {kept}; models "
-                f"that take no pictures go by the tree]\n{await page.look(None, False)}",
-                [Image(kept=kept, media_type="image/jpeg")],
+                f"[screenshot of {VIEW['width']} by {VIEW['height']} pixels kept as {image.kept}; "
+                f"models that take no pictures go by the tree]\n{await page.look(None, False)}",
+                [image],
             )
 
         where = f"Hosts: {', '.join(self.hosts)}."

@@ -14,6 +14,8 @@ from kickwheel.core.files import sha256, storage_error, write_whole
 from kickwheel.records import wire
 
 MANIFEST = "manifest.json"
+PICTURES = ("picture", "screenshot")
+"""Kinds of artifacts that belong to what names them, and go with it."""
 
 R = TypeVar("R")
 
