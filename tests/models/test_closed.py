@@ -11,6 +11,7 @@ from kickwheel.agents import planned
 from kickwheel.agents.tools.schema import mistakes
 from kickwheel.core.schema import inlined
 from kickwheel.models.closed import all_required, closed
+from kickwheel.records import ToolSpec
 
 TAKEN = {"title", "description", "type", "properties", "required", "additionalProperties"}
 TAKEN |= {"items", "minItems", "enum", "const", "anyOf", "format"}
@@ -27,6 +28,7 @@ BOUNDS: list[dict[str, Any]] = [
     {"$ref": "#/$defs/x"},
     {},
 ]
+NOTHING = {"type": "object", "properties": {}, "additionalProperties": False}
 NAMES = st.sampled_from(["a", "b", "c"])
 SCHEMAS: st.SearchStrategy[Any] = st.recursive(
     st.sampled_from([*BOUNDS, True]),
@@ -107,11 +109,19 @@ def test_a_pydantic_model_is_closed_and_loses_nothing_but_its_bounds() -> None:
         {"type": "object", "properties": {"a": {"type": "null"}}, "required": ["b"]},
         {"$ref": "#/$defs/tree", "$defs": {"tree": {"type": "object"}}},
         {"type": "object", "properties": {"a": {"type": "null"}}, "anyOf": [{"required": ["a"]}]},
-        planned.schema(["fare"]),
+        planned.schema(()),
     ],
 )
 def test_what_a_closed_grammar_would_forbid_has_no_closed_form(schema: Any) -> None:
     assert closed(schema) is None
+
+
+def test_a_plan_over_ordinary_tools_is_closed() -> None:
+    fare = ToolSpec(
+        name="fare",
+        parameters={"type": "object", "properties": {"seats": {"type": "integer", "minimum": 1}}},
+    )
+    assert closed(planned.schema([fare, ToolSpec(name="wait", parameters=NOTHING)])) is not None
 
 
 def test_whether_all_is_required_is_looked_for_everywhere() -> None:

@@ -38,32 +38,65 @@ class Step:
     """Steps whose results must be there, those that the arguments refer to included."""
 
 
-def schema(tools: Sequence[str]) -> dict[str, Any]:
-    """JSON Schema of a plan over these tools."""
-    text = {"type": "string"}
-    step = {
-        "type": "object",
-        "properties": {
-            "id": {"type": "string", "pattern": r"^[\w-]+$", "maxLength": 40},
-            "what": text,
-            "call": {"enum": list(tools)} if tools else text,
-            "arguments": {"type": "object"},
-            "needs": {"type": "array", "items": text},
-        },
-        "required": ["id", "what", "call", "arguments", "needs"],
-        "additionalProperties": False,
-    }
-    steps = {"type": "array", "items": step, "maxItems": STEPS}
+def schema(tools: Sequence[ToolSpec]) -> dict[str, Any]:
+    """JSON Schema of a plan over these tools: each step's arguments are those of its tool, or
+    references in their places."""
+    steps = [_step({"const": tool.name}, _arguments(tool)) for tool in tools]
+    return _plan({"anyOf": steps} if len(steps) > 1 else steps[0] if steps else _ANY)
+
+
+def _plan(step: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "type": "object",
-        "properties": {"steps": steps},
+        "properties": {"steps": {"type": "array", "items": step, "maxItems": STEPS}},
         "required": ["steps"],
         "additionalProperties": False,
     }
 
 
+def _step(call: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {
+            # No \w: grammars of llama.cpp's server know none.
+            "id": {"type": "string", "pattern": "^[A-Za-z0-9_-]+$", "maxLength": 40},
+            "what": {"type": "string"},
+            "call": call,
+            "arguments": arguments,
+            "needs": {"type": "array", "items": {"type": "string"}},
+        },
+        "required": ["id", "what", "call", "arguments", "needs"],
+        "additionalProperties": False,
+    }
+
+
+def _arguments(tool: ToolSpec) -> Mapping[str, Any]:
+    if "$defs" in tool.parameters:
+        return {"type": "object"}  # What contains itself could not be named from within a plan.
+    properties = tool.parameters.get("properties") or {}
+    referring = {name: _or_reference(inner) for name, inner in properties.items()}
+    closed = {"type": "object", "additionalProperties": False, **tool.parameters}
+    return {**closed, "properties": referring}
+
+
+def _or_reference(schema: Any) -> Any:
+    """The schema, or a reference where it takes no text anyway."""
+    if not isinstance(schema, Mapping):
+        return schema
+    if schema.get("type") == "string" and "enum" not in schema:
+        return schema
+    if isinstance(schema.get("items"), Mapping):
+        schema = {**schema, "items": _or_reference(schema["items"])}
+    return {"anyOf": [schema, {"type": "string", "pattern": r"^\$\{[A-Za-z0-9_.-]+\}$"}]}
+
+
+_ANY = _step({"type": "string"}, {"type": "object"})
+FORM = _plan(_ANY)
+"""JSON Schema of any plan; what its steps call is looked at by `wrong`, in better words."""
+
+
 def step(entry: Mapping[str, Any]) -> Step:
-    """The step that an entry of the plan describes; the entry has the form of `schema`."""
+    """The step that an entry of the plan describes; the entry has the form of `FORM`."""
     arguments = entry["arguments"]
     needs = {*entry["needs"], *_references(arguments)}
     return Step(

@@ -13,9 +13,19 @@ from kickwheel.agents import planned
 from kickwheel.agents.events import Called, Finished, Returned
 from kickwheel.agents.kinds.plan import Plan, Planning
 from kickwheel.agents.tools import Limits
+from kickwheel.agents.tools.python import from_function
+from kickwheel.agents.tools.schema import mistakes
 from kickwheel.app import check_app
 from kickwheel.core.errors import ConfigError, ModelError
-from kickwheel.models.chat import ChatRequest, Delta, Done, TextDelta, Usage, complete
+from kickwheel.models.chat import (
+    ChatRequest,
+    Delta,
+    Done,
+    FinishReason,
+    TextDelta,
+    Usage,
+    complete,
+)
 from kickwheel.records import Message, ToolSpec
 
 APP = """
@@ -73,12 +83,13 @@ class Scripted:
 
     def __init__(self, *answers: str) -> None:
         self.answers = list(answers)
+        self.ends: FinishReason = "stop"
 
     async def stream(self, request: ChatRequest) -> Any:
         text = self.answers.pop(0)
         for piece in (text[:3], text[3:]):
             yield TextDelta(piece)
-        done: Delta = Done("stop", Usage(output_tokens=1))
+        done: Delta = Done(self.ends, Usage(output_tokens=1))
         yield done
 
 
@@ -159,6 +170,30 @@ async def test_what_is_wrong_with_a_plan_is_told_and_the_third_time_is_an_error(
             await events(app, "desk", "?")
     assert len(server.asked) == 3
     assert says in last(server.asked[1][1])
+
+
+async def test_a_plan_that_breaks_off_is_told_that_it_was_too_long(tmp_path: Path) -> None:
+    model = Scripted('{"steps": [{"id": "a"', "{", "{")
+    model.ends = "length"
+    agent = Planning("desk", model, {"meet": Meets()}, Plan(model="m"))
+    with pytest.raises(ModelError, match="it broke off, since it was too long"):
+        await complete(agent, ChatRequest(messages=(_user("go"),)))
+
+
+def test_a_grammar_is_given_the_arguments_of_each_tool_or_references_in_their_places() -> None:
+    tools = [from_function(tool).spec for tool in (doing.fare, doing.weather)]
+    around = {"properties": {"plan": planned.schema(tools)}}
+
+    def fits(call: str, **arguments: Any) -> bool:
+        made = {"steps": [step("a", call, **arguments)]}
+        return not mistakes({"plan": made}, around)
+
+    assert fits("weather", city="Oslo")
+    assert fits("fare", start="${b}", end="Rome", seats=2)
+    assert fits("fare", start="Oslo", end="Rome", seats="${b.seats}")
+    assert not fits("fare", start="Oslo", end="Rome", seats="two")
+    assert not fits("fare", city="Oslo")
+    assert not fits("book", city="Oslo")
 
 
 async def test_a_part_that_a_result_lacks_is_a_failure_of_the_step(tmp_path: Path) -> None:

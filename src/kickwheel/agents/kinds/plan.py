@@ -14,7 +14,7 @@ from asyncio import Event
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import structs
@@ -47,6 +47,9 @@ before. In arguments ${{a}} stands for the result of step a, and ${{a.total}} fo
 where it is JSON. Steps that do not need each other are done at once. Where no tool is needed, the \
 list is empty."""
 """What stands in front of the conversation; the tools take the place of `{tools}`."""
+
+
+_FORM = Output(planned.FORM)
 
 
 class Plan(AgentPart):
@@ -90,20 +93,19 @@ class Planning(Worker):
         self._model = model
         self._tools = tools
         self._plan = options
-        self._names = list(tools)
-        self._output = Output(planned.schema(self._names))
+        self._held: tuple[tuple[ToolSpec, ...], Mapping[str, Any]] = (), {}
 
     @property
     def tools(self) -> tuple[ToolSpec, ...]:
         """What the steps of its plans can call."""
         return tuple(tool.spec for tool in self._tools.values())
 
-    def _form(self) -> Output:
-        """What a plan must look like; the tools of an MCP server come and go."""
-        if self._names != list(self._tools):
-            self._names = list(self._tools)
-            self._output = Output(planned.schema(self._names))
-        return self._output
+    def _schema(self) -> Mapping[str, Any]:
+        """What a grammar holds a plan to; the tools of an MCP server come and go."""
+        tools = self.tools
+        if self._held[0] != tools or not tools:
+            self._held = tools, planned.schema(tools)
+        return self._held[1]
 
     async def work(self, run: Run) -> Finished:
         """Plans, acts, plans again where a step failed, and answers."""
@@ -134,23 +136,24 @@ class Planning(Worker):
         self, run: Run, conversation: Sequence[Message], done: Collection[str]
     ) -> tuple[str, list[Step]]:
         """A plan that can be carried out, as it was written and as its steps."""
-        form = self._form()
         prompt = self._plan.prompt.format(tools=transcript.described(self.tools) or "(none)")
         request = structs.replace(
             run.asked,
             messages=(*self._system(prompt), *conversation),
             tools=(),
             tool_choice="auto",
-            json_schema=form.schema,
+            json_schema=self._schema(),
             stop=(),
             max_tokens=self._plan.max_tokens,
         )
         for _ in range(INVALID_IN_A_ROW + 1):
             completion = await run.ask(self._model, request, aloud=False)
             said = completion.message.content or ""
-            text, wrong = form.read(said)
+            text, wrong = _FORM.read(said)
             steps = [] if wrong else [planned.step(entry) for entry in json.loads(text)["steps"]]
             wrong = wrong or self._wrong(steps, done)
+            if wrong and completion.finish_reason == "length":
+                wrong = ["it broke off, since it was too long: plan fewer steps, in fewer words"]
             if not wrong:
                 return text, steps
             told = (
