@@ -80,6 +80,7 @@ async def test_an_answer_passes_through_and_is_noted_whole(traces: Traces) -> No
         genai.TEMPERATURE: 0.0,
         genai.MAX_TOKENS: 64,
         genai.SEED: 7,
+        genai.STREAM: True,
         genai.INPUT_TOKENS: 12,
         genai.OUTPUT_TOKENS: 5,
         genai.CACHED_TOKENS: 3,

@@ -4,12 +4,14 @@ import contextlib
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import openai
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from kickwheel.records import Span, Trace, genai
 from kickwheel.serve.metrics import Metrics
 from tests.serve.conftest import Rooms, Served, running
 
@@ -65,6 +67,7 @@ def test_requests_answers_and_tokens_are_counted(served: Served) -> None:
     assert found["num_requests_running"] == 0
     assert found["request_finish_total finished_reason=stop model_name=echo"] == 2
     assert found["time_to_first_token_seconds_count model_name=echo"] == 2
+    assert found["time_per_output_token_seconds_count model_name=echo"] == 1, "one came whole"
     assert found["request_prompt_tokens_sum model_name=echo"] == 14
     assert found["request_prompt_tokens_bucket le=5 model_name=echo"] == 0
     assert found["request_prompt_tokens_bucket le=10 model_name=echo"] == 2
@@ -72,6 +75,23 @@ def test_requests_answers_and_tokens_are_counted(served: Served) -> None:
     assert "request_prompt_tokens_count model_name=busy" not in found
     assert found["kickwheel_traces_kept_total"] == 3
     assert found["kickwheel_traces_lost_total"] == 0
+
+
+def test_the_time_of_a_token_is_that_behind_the_first_one_of_a_stream(served: Served) -> None:
+    told = {genai.OUTPUT_TOKENS: 11, genai.TIME_TO_FIRST_CHUNK_S: 0.1, genai.STREAM: True}
+    streamed = Span(
+        id="1" * 16, kind="model", name="m", start_ns=0, end_ns=1_100_000_000, attributes=told
+    )
+    others = (
+        replace(streamed, attributes={**told, genai.STREAM: False}),
+        replace(streamed, attributes={**told, genai.OUTPUT_TOKENS: 1}),
+        replace(streamed, error="it broke off"),
+    )
+    metrics = Metrics(served.recorder)
+    metrics.take([Trace(id="a" * 32, workload="m", spans=(streamed, *others))])
+    lines = [line for line in metrics.text().splitlines() if line.startswith("time_per_output")]
+    assert 'time_per_output_token_seconds_sum{model_name="m"} 0.1' in lines
+    assert 'time_per_output_token_seconds_count{model_name="m"} 1' in lines
 
 
 def test_only_what_asks_a_model_runs(served: Served) -> None:

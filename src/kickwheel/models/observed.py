@@ -88,6 +88,8 @@ def note_request(
     attributes[genai.OPERATION] = "chat"
     attributes[genai.PROVIDER] = provider(model)
     attributes[genai.REQUEST_MODEL] = name or model.name
+    if not request.whole:
+        attributes[genai.STREAM] = True
     if request.temperature is not None:
         attributes[genai.TEMPERATURE] = request.temperature
     if request.max_tokens is not None:

@@ -56,6 +56,7 @@ class Metrics:
         self._tokens: dict[tuple[str, str], int] = defaultdict(int)
         self._seconds: dict[str, _Histogram] = defaultdict(_Histogram)
         self._first: dict[str, _Histogram] = defaultdict(_Histogram)
+        self._gaps: dict[str, _Histogram] = defaultdict(_Histogram)
         self._sizes: dict[tuple[str, str], _Histogram] = defaultdict(lambda: _Histogram(SIZES))
         self._reasons: dict[tuple[str, str], int] = defaultdict(int)
         recorder.watch(self.take)
@@ -134,6 +135,9 @@ class Metrics:
             _histogram(lines, name, "Model calls.", {_of(m): h for m, h in self._seconds.items()})
             name = "time_to_first_token_seconds"
             _histogram(lines, name, "Of model calls.", {_of(m): h for m, h in self._first.items()})
+            name = "time_per_output_token_seconds"
+            about = "Of streamed answers, behind the first token."
+            _histogram(lines, name, about, {_of(m): h for m, h in self._gaps.items()})
             for kind in ("prompt", "generation"):
                 sizes = {_of(m): h for (m, k), h in self._sizes.items() if k == kind}
                 _histogram(lines, f"request_{kind}_tokens", "Tokens of a model call.", sizes)
@@ -170,10 +174,15 @@ class Metrics:
                 self._sizes[model, kind].add(count)
         for reason in _reasons(attributes.get(genai.FINISH_REASONS)):
             self._reasons[model, reason] += 1
-        self._seconds[model].add((span.end_ns - span.start_ns) / 1e9)
+        seconds = (span.end_ns - span.start_ns) / 1e9
+        self._seconds[model].add(seconds)
         first = attributes.get(genai.TIME_TO_FIRST_CHUNK_S)
         if isinstance(first, float):
             self._first[model].add(first)
+            tokens = _whole(attributes.get(genai.OUTPUT_TOKENS))
+            # What comes in one piece was long in coming, and then there at once.
+            if attributes.get(genai.STREAM) and tokens > 1 and not span.error:
+                self._gaps[model].add(max(0.0, seconds - first) / (tokens - 1))
 
 
 class _Histogram:

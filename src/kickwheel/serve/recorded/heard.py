@@ -156,7 +156,12 @@ def _asked(body: Mapping[str, Any]) -> dict[str, Value]:
         genai.MAX_TOKENS: limit,
         genai.SEED: body.get("seed"),
     }
-    return {name: value for name, value in found.items() if isinstance(value, int | float)}
+    said: dict[str, Value] = {
+        name: value for name, value in found.items() if isinstance(value, int | float)
+    }
+    if body.get("stream") is True:
+        said[genai.STREAM] = True
+    return said
 
 
 def _answered(said: Answered) -> dict[str, Value]:
