@@ -22,7 +22,7 @@ from kickwheel.agents.bridges import bridge
 from kickwheel.agents.events import Agent
 from kickwheel.core.errors import MissingPackage, ModelError, UsageError
 from kickwheel.models.chat import ChatRequest, complete
-from kickwheel.records import Message, ToolSpec, Trace, genai
+from kickwheel.records import Image, Message, ToolSpec, Trace, genai
 
 QUESTION = (Message(role="user", content="Book me a room."),)
 HOME = "tests.agents.bridges.made_up"
@@ -144,6 +144,15 @@ async def test_callers_that_bring_tools_are_told_that_they_are_not_taken(tmp_pat
         with pytest.raises(ModelError, match="desk has tools of its own") as caught:
             await complete(agent, request)
     assert (caught.value.status, caught.value.again) == (400, False)
+
+
+async def test_a_picture_that_would_be_lost_is_not_taken(tmp_path: Path) -> None:
+    picture = Image(url="https://example.com/cat.png", sent=True)
+    async with opened(tmp_path, "BOT") as (_, agent):
+        with pytest.raises(ModelError, match="desk takes no pictures") as caught:
+            await ran(agent, [replace(QUESTION[0], images=(picture,))])
+    assert (caught.value.status, caught.value.again) == (400, False)
+    assert not made_up.BOT.asked
 
 
 async def test_an_answer_of_another_form_is_asked_for_again_only_where_that_does_no_harm(
@@ -275,6 +284,13 @@ async def test_their_tools_are_called_within_our_limits(tmp_path: Path) -> None:
         ("openai_agents", "openai-agents"),
         ("agent_framework", "agent-framework-core"),
         ("autogen", "autogen-agentchat"),
+        ("semantic_kernel", "semantic-kernel"),
+        ("llamaindex", "llama-index-core"),
+        ("crewai", "crewai"),
+        ("strands", "strands-agents"),
+        ("adk", "google-adk"),
+        ("smolagents", "smolagents"),
+        ("dspy", "dspy"),
     ],
 )
 def test_each_bridge_says_how_its_framework_is_installed(name: str, package: str) -> None:

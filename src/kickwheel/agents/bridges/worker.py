@@ -19,6 +19,7 @@ from kickwheel.agents.work import Worker
 from kickwheel.core import redact
 from kickwheel.core.errors import KickwheelError, ModelError, ToolError
 from kickwheel.core.plugins import Context
+from kickwheel.models import pictures
 from kickwheel.records import Message
 
 
@@ -77,7 +78,8 @@ class Theirs(Worker):
         """Lets them work: one step of the run, their words told as they come.
 
         Raises:
-            ModelError: they failed, or the caller brings tools, of which they would know nothing.
+            ModelError: they failed, or the caller brings tools or pictures, of which they would
+                know nothing.
         """
         if run.asked.tools:
             raise ModelError(
@@ -85,6 +87,7 @@ class Theirs(Worker):
                 status=400,
                 again=False,
             )
+        pictures.check(self, run.asked.messages)
         if self._part.effects != "once":
             # Asked for another form, they do all their work again.
             async def again(
