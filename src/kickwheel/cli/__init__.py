@@ -88,6 +88,9 @@ def main(arguments: list[str] | None = None) -> None:
         result: Any = group.main(arguments, prog_name="kickwheel", standalone_mode=False)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
+    except click.MissingParameter as error:
+        _told(error).show()
+        sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -105,6 +108,21 @@ def main(arguments: list[str] | None = None) -> None:
         click.echo(f"{click.style('error', fg='red')}: {error}{notes}", err=True)
         sys.exit(1)
     sys.exit(result if isinstance(result, int) else 0)
+
+
+def _told(missing: click.MissingParameter) -> click.ClickException:
+    """All words that a verb takes. Which of them is missing cannot be told: APP may be left out, so
+    they are counted from the last one."""
+    context = missing.ctx
+    if context is None or not isinstance(missing.param, click.Argument):
+        return missing
+    words = [
+        word.make_metavar(context)
+        for word in context.command.get_params(context)
+        if isinstance(word, click.Argument) and word.nargs == 1 and word.required
+    ]
+    text = f"{' and '.join(words)} must be given, in this order. What has spaces is quoted."
+    return click.UsageError(text if len(words) > 1 else f"{words[0]} must be given.", context)
 
 
 def _module(verb: str) -> str:

@@ -54,16 +54,19 @@ def command(
             _why(ledger.why(fact or ""), as_json)
         elif what == "list":
             known = [f for f in ledger.of(tenant, user or "") if past or f.valid_to is None]
-            _list(known, as_json)
+            _list(known, user or "", as_json)
         elif what == "export":
             show_json(ledger.export(user or "", tenant=tenant))
         else:
             _forget(ledger, user or "", tenant, fact, yes, as_json)
 
 
-def _list(facts: "list[Fact]", as_json: bool) -> None:
+def _list(facts: "list[Fact]", user: str, as_json: bool) -> None:
     if as_json:
         show_json(facts)
+        return
+    if not facts:
+        click.echo(f'nothing is known of "{user}"')
         return
     rows = [
         (fact.id, _day(fact.valid_from), _day(fact.valid_to), fact.kind, fact.text)

@@ -25,7 +25,9 @@ Python's 700 it would look at every second request, and find nothing."""
 @partial(app_argument, needed=False)
 @click.option("--host", help="Address to listen on; other than loopback only with a key.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one."
+    "--port",
+    type=click.IntRange(0, 65535),
+    help="Port to listen on; 0 takes a free one. By default that of the file, else 8000.",
 )
 @click.option(
     "--workers",
@@ -54,6 +56,8 @@ def command(
     parent: int | None,
 ) -> None:
     """Answer over the OpenAI protocol with the agents and models of APP, or of a snapshot.
+
+    Beside /v1: /mcp and /a2a/AGENT for other programs' agents, /v1/traces for OTLP, /v1/metrics.
 
     With KICKWHEEL_API_KEY set (or serve.auth in the file) every route but health wants a key;
     without one only this machine is answered.
