@@ -191,6 +191,30 @@ def test_a_question_of_loose_words_is_to_be_quoted_and_an_empty_one_refused(
     assert "the question is empty" in ended.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("answer abc", "RUN and TEXT must be given, in this order."),
+        ("feedback abc", "TRACE and {good|bad} must be given, in this order."),
+        ("run", "QUESTION must be given."),
+        ("pull", "MODEL must be given."),
+    ],
+)
+def test_of_too_few_words_all_that_it_takes_are_told(words: str, told: str, tmp_path: Path) -> None:
+    ended = kickwheel(*words.split(), cwd=made.app(tmp_path))
+    assert ended.returncode == 2
+    assert told in " ".join(ended.stderr.split())
+
+
+def test_an_export_of_nothing_leaves_the_file_that_is_there(tmp_path: Path) -> None:
+    made.app(tmp_path)
+    (tmp_path / "spans.jsonl").write_text("earlier")
+    ended = kickwheel("export", "spans.jsonl", "--workload", "nobody", cwd=tmp_path)
+    assert ended.returncode == 1
+    assert 'no traces of "nobody"' in ended.stderr
+    assert (tmp_path / "spans.jsonl").read_text() == "earlier"
+
+
 CHAT = {
     "messages": [
         {"role": "user", "content": "music in Rome, please"},

@@ -54,6 +54,7 @@ def export(
         on_progress: told traces done, traces in all, and a note.
     Raises:
         KickwheelError: the collector does not take them; what it took before stays there.
+        UsageError: there are none; a file that was there stays as it was.
         StoreError: the file cannot be written; it is as it was.
     """
     plan = plan_of(app)
@@ -61,10 +62,19 @@ def export(
     with open_store(plan.store, plan.database) as store:
         traces = Traces(store)
         total = traces.count(workload, sight=sight)
+        if not total:
+            raise UsageError(
+                f"{plan.store}: no traces{_of(workload, tenant)}. `kickwheel traces` lists all."
+            )
         told = _telling(traces.all(workload, sight=sight), total, on_progress)
         if "://" in to:
             return asyncio.run(_send(told, _target(plan, to, headers)))
         return _write(told, Path(to))
+
+
+def _of(workload: str | None, tenant: str | None) -> str:
+    named = (("", workload), ("tenant ", tenant))
+    return "".join(f' of {what}"{name}"' for what, name in named if name)
 
 
 def line(trace: Trace) -> bytes:
