@@ -1,6 +1,7 @@
 """What holds a file's entries: lines, arrays, objects, CSV."""
 
 import csv
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,21 @@ def test_a_broken_file_says_where(text: str, what: str | None, tmp_path: Path) -
         return
     with pytest.raises(DataError, match=what):
         values(file)
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        (gzip.compress(b'{"a": 1}'), "packed by gzip. Unpack it first: gunzip t.jsonl."),
+        (b"PAR1\x15\x04", "a Parquet file, which is not read. Export JSON Lines or CSV."),
+        ("{}".encode("utf-16"), "UTF-16 text. Write it as UTF-8"),
+    ],
+)
+def test_what_is_no_text_is_told_with_what_to_do(written: bytes, told: str, tmp_path: Path) -> None:
+    file = tmp_path / "t.jsonl"
+    file.write_bytes(written)
+    with pytest.raises(DataError, match=told):
+        list(rows(file))
 
 
 def test_what_apis_wrap_around_entries_is_taken_off(tmp_path: Path) -> None:

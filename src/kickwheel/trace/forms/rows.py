@@ -24,6 +24,16 @@ from kickwheel.trace import jsonl
 CHUNK = 1 << 20
 """Bytes that are read at once."""
 
+_OTHER = {
+    b"PAR1": "a Parquet file, which is not read. Export JSON Lines or CSV.",
+    b"\x1f\x8b": "packed by gzip. Unpack it first: gunzip FILE.",
+    b"\x28\xb5\x2f\xfd": "packed by zstd. Unpack it first: unzstd FILE.",
+    b"PK\x03\x04": "a zip archive. Unpack it first: unzip FILE.",
+    b"\xff\xfe": "UTF-16 text. Write it as UTF-8: iconv -f UTF-16 -t UTF-8 FILE.",
+    b"\xfe\xff": "UTF-16 text. Write it as UTF-8: iconv -f UTF-16 -t UTF-8 FILE.",
+}
+"""What a file that is no text begins with, and what to do with it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
@@ -51,9 +61,13 @@ def rows(file: Path) -> Iterator[Row]:
     """The file's entries.
 
     Raises:
-        DataError: it cannot be read, or is cut in the middle of an array, an object or a row.
+        DataError: it cannot be read, is packed or of a kind that is not read, or is cut in the
+            middle of an array, an object or a row.
     """
     first, second = _beginning(file)
+    for mark, what in _OTHER.items():
+        if first.startswith(mark):
+            raise DataError(f"{file}: this is {what.replace('FILE', file.name)}")
     whole = _is_json(first)
     array = first.startswith(b"[") and not (whole and second)
     spread = first.startswith(b"{") and not whole and not second.startswith(b"{")
