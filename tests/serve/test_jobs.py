@@ -13,6 +13,7 @@ from openai.types.fine_tuning import FineTuningJob
 
 from kickwheel.serve.server import FILE_BYTES
 from kickwheel.serve.worker import Runner
+from tests.serve.a2a.served import serving
 from tests.serve.conftest import Rooms, Served, an_example, lines, running
 
 ROOT = Path(__file__).parents[2]
@@ -167,6 +168,15 @@ def test_a_job_that_cannot_be_is_refused_with_what_is_allowed(
     assert client.fine_tuning.jobs.list().data == []
 
 
+def test_where_nothing_can_be_tuned_the_line_that_the_app_lacks_is_told(tmp_path: Path) -> None:
+    app = "models: {big: {kind: openai, model: m, base_url: 'http://127.0.0.1:9/v1'}}\n"
+    with serving(tmp_path, app) as server:
+        asked = {"model": "smollm2-135m", "training_file": "file-x"}
+        status, told = server.call("/v1/fine_tuning/jobs", asked)
+    assert status == 400
+    assert "`models: {base: {kind: local}}`" in told["error"]["message"]
+
+
 def test_a_training_file_with_one_example_fails_the_job_with_what_to_do(start: Start) -> None:
     served = start()
     job = wait(served, create(served, lines(an_example(1))))
@@ -278,6 +288,7 @@ def test_a_jobs_process_dies_with_its_server(tmp_path: Path, rooms: Rooms) -> No
     code = f"""
 import os, sys, time
 from pathlib import Path
+from tests.serve.a2a.served import serving
 from tests.serve.conftest import Rooms, Echo, ModelCard, running
 from tests.serve.test_jobs import create, _process
 from kickwheel.serve.worker import Runner

@@ -215,6 +215,12 @@ def _read(body: bytes) -> JobBody:
         raise invalid(error) from error
 
 
+_NO_BASE = (
+    "There are none: the app file has no base of its own. It declares one by "
+    "`models: {base: {kind: local}}`."
+)
+
+
 def check_model(house: House, name: str) -> None:
     """Returns if jobs may start from the model.
 
@@ -223,7 +229,8 @@ def check_model(house: House, name: str) -> None:
     """
     tunable = {card.id: card for card in house.models() if card.tunable}
     if name not in tunable:
-        what = f'"{name}" cannot be tuned here. {nearest(name, tunable)}'
+        others = nearest(name, tunable) if tunable else _NO_BASE
+        what = f'"{name}" cannot be tuned here. {others}'
         raise Refused(400, what, param="model", code="model_not_found")
 
 
