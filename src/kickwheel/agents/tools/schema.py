@@ -56,7 +56,7 @@ def _check_call(arguments: Mapping[str, Any], schema: Schema) -> list[str]:
     found: list[str] = []
     if schema.get("additionalProperties", False) is False and "$ref" not in schema:
         found += [
-            f'there is no argument "{name}". {nearest(name, dict(known))}'
+            f'there is no argument "{name}". {nearest(name, dict(known)).removesuffix(".")}'
             for name in arguments
             if name not in known
         ]
