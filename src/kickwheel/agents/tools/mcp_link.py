@@ -211,7 +211,10 @@ class Link:
         except ToolError as error:
             why = redact.text(self.clean(str(error)))
             if not ready.done():
-                ready.set_exception(ToolError(f"the server cannot be reached: {why}"))
+                signs = self._server.signs
+                signed = signs is None or signs.refused is None
+                told = f"the server cannot be reached: {why}" if signed else why
+                ready.set_exception(ToolError(told))
             else:
                 _log.info("mcp server %s: %s", self._server.name, why)
         finally:

@@ -102,7 +102,9 @@ async def log_in(
         except TimeoutError:
             raise ToolError(f"nobody has logged in within {WAIT_S / 60:g} minutes") from None
         except ToolError as error:
-            raise back.failed or ToolError(f"no login at {server.url}: {error}") from error
+            trusted = provider.context.auth_server_url
+            where = f"{server.url}, which trusts {trusted}" if trusted else server.url
+            raise back.failed or ToolError(f"no login at {where}: {error}") from error
         kept.write(_login(server.url, provider, registered))
 
 
