@@ -384,11 +384,12 @@ async def test_calls_come_while_they_are_written(tmp_path: Path) -> None:
 
 
 async def test_leaving_early_ends_the_connection(tmp_path: Path) -> None:
-    left = asyncio.Event()
+    begun, left = asyncio.Event(), asyncio.Event()
 
     async def answer(request: web.Request) -> web.StreamResponse:
         try:
             await events(request, *text("I")[:3])
+            begun.set()
             await asyncio.sleep(60)
         finally:
             left.set()
@@ -396,7 +397,7 @@ async def test_leaving_early_ends_the_connection(tmp_path: Path) -> None:
 
     async with claude(tmp_path, answer) as (model, _):
         asking = asyncio.create_task(complete(model, ASKED))
-        await asyncio.sleep(0.2)
-        asking.cancel()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
+            await begun.wait()
+            asking.cancel()
             await left.wait()

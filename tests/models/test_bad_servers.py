@@ -216,19 +216,20 @@ async def test_one_that_never_stops_pinging_is_left_at_the_deadline() -> None:
 
 @both
 async def test_who_leaves_closes_the_connection(asked: ChatRequest) -> None:
-    left = asyncio.Event()
+    begun, left = asyncio.Event(), asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         event = json.dumps(chunk(content="I"))
         writer.write(head("text/event-stream") + f"data: {event}\n\n".encode())
+        begun.set()
         assert await reader.read() == b""
         left.set()
 
     async with served(serve) as model:
         asking = asyncio.create_task(complete(model, asked))
-        await asyncio.sleep(0.1)
-        asking.cancel()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
+            await begun.wait()
+            asking.cancel()
             await left.wait()
 
 
