@@ -371,7 +371,8 @@ class Redaction:
             return False
         for said in long:
             _plain.add(said)
-        self._read.update((id(m), m) for m in new)
+        for m in new:
+            self._read[id(m)] = m
         return True
 
     def _span(self, value: Span) -> Span:
