@@ -718,10 +718,9 @@ async def test_a_full_disk_ends_the_run_and_it_goes_on_when_there_is_room(tmp_pa
 
 async def test_the_work_on_the_page_asks_and_goes_on(store: Store) -> None:
     page = (ROOT / "docs/durable.md").read_text("utf-8")
-    found = re.search(r"```python\n(.*?)```", page, re.DOTALL)
-    assert found is not None
+    _, refund = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     names: dict[str, Any] = {}
-    exec(compile(found[1], "durable.md", "exec"), names)
+    exec(compile(refund, "durable.md", "exec"), names)
     assert await names["refund"]("order 7", 100) == "100 cents of order 7 were paid back"
     async with Keeper(store) as keeper:
         asking: dict[str, Any] = {"agent": "desk", "asked": "q", "key": "k"}
@@ -734,9 +733,7 @@ async def test_the_work_on_the_page_asks_and_goes_on(store: Store) -> None:
 
 def test_the_app_on_the_page_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (ROOT / "docs/durable.md").read_text("utf-8")
-    found = re.search(r"```yaml\n(.*?)```", page, re.DOTALL)
-    assert found is not None
-    (tmp_path / "app.yml").write_text(found[1])
+    (tmp_path / "app.yml").write_text("".join(re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)))
     monkeypatch.setenv("CLINIC_STORE", "postgresql://ann@host/clinic")
     assert check_app(tmp_path).database == "postgresql://ann@host/clinic"
 
