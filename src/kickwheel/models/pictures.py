@@ -114,8 +114,10 @@ def without(messages: Iterable[Message]) -> tuple[Message, ...]:
 def few(messages: Sequence[Message]) -> tuple[Message, ...]:
     """The conversation with the pictures of the last results only, and all that the caller sent:
     each costs as much as pages of text, and an old one shows what is no more."""
-    brought = [place for place, message in enumerate(messages) if own(message) is not message]
+    brought = [place for place, m in enumerate(messages) if m.images and own(m) is not m]
     old = frozenset(brought[:-LAST])
+    if not old:
+        return tuple(messages)
     return tuple(own(m) if place in old else m for place, m in enumerate(messages))
 
 
