@@ -79,6 +79,7 @@ class Answer:
         deltas: list[Delta] = []
         for data in self._events.feed(chunk):
             self._event(data, deltas)
+        self._check_length(self._bytes)
         return deltas
 
     def close(self) -> list[Delta]:
@@ -93,6 +94,7 @@ class Answer:
         else:
             for data in self._events.close():
                 self._event(data, deltas)
+        self._check_length(self._bytes)
         if self._first is not None:
             raise ValueError(foreign(self._first))
         if self._finish is None:
@@ -131,7 +133,7 @@ class Answer:
             if part is not None:
                 self._part(part, deltas)
             elif choice.text:
-                self._said(choice.text)
+                self._bytes += _bytes(choice.text)
                 deltas.append(TextDelta(choice.text))
             if choice.finish_reason:
                 self._finish = _FINISH.get(choice.finish_reason, "stop")
@@ -139,13 +141,14 @@ class Answer:
     def _part(self, part: Part, deltas: list[Delta]) -> None:
         text = part.content or part.refusal
         if text:
-            self._said(text)
+            self._bytes += _bytes(text)
             if self.label is None:
                 deltas.append(TextDelta(text))
             else:
                 self._text.append(text)
-        for position, call in enumerate(part.tool_calls or ()):
-            self._call(call, position, deltas)
+        if part.tool_calls:
+            for position, call in enumerate(part.tool_calls):
+                self._call(call, position, deltas)
 
     def _call(self, call: Call, position: int, deltas: list[Delta]) -> None:
         function = call.function or Function()
@@ -155,21 +158,17 @@ class Answer:
             known = call.id or (max(self._calls.values()) if self._calls else position)
             known = next((k for k, v in self._calls.items() if v == known), known)
         arguments = function.arguments or ""
-        self._said(arguments)
+        self._bytes += _bytes(arguments)
         if known in self._calls:
             if arguments:
                 deltas.append(CallDelta(self._calls[known], arguments))
             return
         if not function.name:
             raise ValueError("a call without a name")
-        self._said(function.name)
+        self._bytes += _bytes(function.name)
         index = self._calls[known] = len(self._calls)
         identity = call.id or f"call_{fresh(8)}"
         deltas.append(CallDelta(index, arguments, identity, function.name))
-
-    def _said(self, text: str) -> None:
-        self._bytes += _bytes(text)
-        self._check_length(self._bytes)
 
     def _check_length(self, length: int) -> None:
         if length > LONGEST_ANSWER:
