@@ -10,13 +10,16 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from tests.bridges import desk, quiet, table
+from tests.bridges import desk, provider, quiet, table
 from tests.bridges.stub import Stub, stub_server
 
 from kickwheel import App, open_app, serving
 
-pytest.register_assert_rewrite("tests.bridges.checks", "tests.bridges.examples")
+pytest.register_assert_rewrite(
+    "tests.bridges.checks", "tests.bridges.examples", "tests.bridges.telemetry"
+)
 quiet.begin()
+provider.begin()
 
 APP = """
 models:

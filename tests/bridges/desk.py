@@ -65,6 +65,8 @@ class Framework(Protocol):
     """In an app file."""
     bridge: Any
     """The module of ours."""
+    telemetry: Any
+    """What its own spans tell (`tests.bridges.telemetry`)."""
 
     def model(self, url: str) -> Any:
         """A model that answers at the URL, made without us."""

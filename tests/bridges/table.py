@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 PAGE = Path(__file__).parents[2] / "docs" / "bridges" / "README.md"
-CELLS = ("recorded", "streamed", "tools equal", "as ours", "ours as theirs")
+CELLS = ("recorded", "streamed", "tools equal", "its own telemetry", "as ours", "ours as theirs")
 
 _passed = pytest.StashKey[dict[str, dict[str, bool]]]()
 _rows = pytest.StashKey[dict[str, Any]]()
@@ -68,6 +68,8 @@ def _row(framework: Any, cells: dict[str, bool]) -> str:
     marks = {cell: "yes" if cells[cell] else "no" for cell in CELLS}
     if cells["tools equal"]:
         marks["tools equal"] = getattr(framework, "differs", "yes")
+    if cells["its own telemetry"]:
+        marks["its own telemetry"] = framework.telemetry.cell
     first = f"| {framework.name} | `{framework.kind}` | {tested} | "
     return first + " | ".join(marks.values()) + " |"
 

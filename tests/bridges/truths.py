@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from tests.bridges import checks, examples
+from tests.bridges import checks, examples, telemetry
 from tests.bridges.conftest import Recording, Served
 from tests.bridges.desk import Framework
 from tests.bridges.stub import Stub
@@ -76,6 +76,14 @@ class Truths:
         self, framework: Framework, stub: Stub, served: Served
     ) -> None:
         await checks.any_names(framework, served, stub)
+
+    @pytest.mark.shows("its own telemetry")
+    @pytest.mark.parametrize("streamed", [False, True])
+    async def test_what_it_tells_of_itself_is_a_trace_of_ours(
+        self, framework: Framework, stub: Stub, recording: Recording, streamed: bool
+    ) -> None:
+        traces = await telemetry.told(framework, stub, recording, streamed=streamed)
+        telemetry.whole(framework, traces, streamed=streamed)
 
     async def test_its_example_on_the_page_works(
         self, framework: Framework, tmp_path: Path, stub: Stub, monkeypatch: pytest.MonkeyPatch

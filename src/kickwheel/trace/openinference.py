@@ -3,9 +3,11 @@
 Attributes come flat (`llm.input_messages.0.message.role`), nested, or half and half, as in a
 dataframe whose columns hold lists of objects with dotted keys.
 
-Source: OpenInference's semantic conventions, `openinference-semantic-conventions` 0.1.42.
+Source: OpenInference's semantic conventions, `openinference-semantic-conventions` 0.1.42; and what
+its instrumentations send beside them (`docs/otlp.md` has their versions).
 """
 
+import ast
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -60,22 +62,25 @@ def told(found: Mapping[str, Any], name: str, kind: str | None = None) -> Told:
     llm = tree.get("llm")
     llm = llm if isinstance(llm, Mapping) else {}
     asked = _messages(llm.get("input_messages"), "user")
+    if not any(message.content or message.tool_calls for message in asked):
+        asked = ()  # LangGraph's graphs name a role and nothing that it said.
     answered = _messages(llm.get("output_messages"), "assistant")
     about = attributes(_about(tree, llm, ours, sort, name))
     if ours == "tool":
-        identity = str(about.get(genai.TOOL_CALL_ID) or "call_0")
+        result = _result(tree)
+        identity = str(about.get(genai.TOOL_CALL_ID) or loose.answered(result) or "call_0")
         # A name that no attribute can hold is none.
         tool = str(about.setdefault(genai.TOOL_NAME, name))
         return Told(
             kind=ours,
             input=loose.tool_call(tool, _at(tree, "input.value"), identity),
-            output=loose.tool_result(_at(tree, "output.value"), identity),
+            output=loose.tool_result(result, identity),
             tools=(),
             attributes=about,
         )
     return Told(
         kind=ours,
-        input=asked or loose.messages(_at(tree, "input.value"), "user"),
+        input=asked or loose.messages(_question(tree, sort), "user"),
         output=answered or _output(tree),
         tools=_tools(llm.get("tools")),
         attributes=about,
@@ -138,6 +143,11 @@ def _messages(value: object, role: Role) -> tuple[Message, ...]:
         contents = one.get("contents")
         if isinstance(contents, list) and not one.get("content"):
             one["content"] = [_part(part) for part in contents]
+        results = entry.get("function")
+        if one.get("role") == "function" and isinstance(results, list):
+            # AutoGen's instrumentation puts the results beside the message.
+            said += [_answer(loaded(result)) for result in results]
+            continue
         one.setdefault("content", None)
         one.setdefault("role", role)
         calls = one.get("tool_calls")
@@ -157,7 +167,40 @@ def _part(part: object) -> Any:
 
 def _call(call: object) -> Any:
     inner = call.get("tool_call") if isinstance(call, Mapping) else None
-    return inner if isinstance(inner, Mapping) else call
+    found: Any = inner if isinstance(inner, Mapping) else call
+    function = found.get("function") if isinstance(found, Mapping) else None
+    name = function.get("name") if isinstance(function, Mapping) else None
+    if not isinstance(name, str):
+        return found
+    # CrewAI's instrumentation writes Python's text of the name.
+    return {**found, "function": {**function, "name": name.strip("'")}}
+
+
+def _answer(result: object) -> Message:
+    told = result if isinstance(result, Mapping) else {"content": result}
+    by = told.get("call_id")
+    content = loose.text(told.get("content"))
+    return Message(role="tool", content=content, tool_call_id=None if by is None else str(by))
+
+
+def _question(tree: Mapping[str, Any], sort: str) -> Any:
+    """What came in; of an agent of smolagents the task, which stands among its options."""
+    value = _at(tree, "input.value")
+    given = loaded(value)
+    task = given.get("task") if sort == "AGENT" and isinstance(given, Mapping) else None
+    return task if isinstance(task, str) else value
+
+
+def _result(tree: Mapping[str, Any]) -> Any:
+    """What a tool gave; a text that is written as JSON is that text."""
+    value = _at(tree, "output.value")
+    quoted = isinstance(value, str) and value[:1] == '"' == value[-1:]
+    if quoted and _at(tree, "output.mime_type") == "application/json":
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return value
 
 
 def _output(tree: Mapping[str, Any]) -> tuple[Message, ...]:
@@ -177,8 +220,30 @@ def _tools(value: object) -> tuple[ToolSpec, ...]:
         entry = nested(entry) if isinstance(entry, Mapping) else {}
         tool = entry.get("tool")
         schema = loaded(_at(entry, "tool.json_schema"))
-        schemas.append(schema if isinstance(schema, Mapping) else tool or entry)
+        schemas.append(schema if isinstance(schema, Mapping) else _spelled(tool or entry))
     return loose.tools(schemas)
+
+
+def _spelled(tool: Any) -> Any:
+    """The tool with whole schemas of its arguments, which CrewAI's instrumentation writes as
+    Python's text of them."""
+    schema: Any = _at(tool, "function.parameters") if isinstance(tool, Mapping) else None
+    properties = schema.get("properties") if isinstance(schema, Mapping) else None
+    if not isinstance(properties, Mapping) or not any(
+        isinstance(one, str) for one in properties.values()
+    ):
+        return tool
+    whole = {**schema, "properties": {name: _literal(p, {}) for name, p in properties.items()}}
+    if isinstance(schema.get("required"), list):
+        whole["required"] = [_literal(name, name) for name in schema["required"]]
+    return {**tool, "function": {**tool["function"], "parameters": whole}}
+
+
+def _literal(written: object, otherwise: object) -> Any:
+    try:
+        return ast.literal_eval(written) if isinstance(written, str) else written
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return otherwise
 
 
 def _about(
@@ -216,8 +281,10 @@ def _about(
             genai.FINISH_REASONS: [reason] if isinstance(reason, str) else None,
         }
     elif kind == "tool":
-        found[genai.TOOL_NAME] = _at(tree, "tool.name") or name
+        # DSPy's names the tool only there.
+        method = name.removesuffix(".acall").removesuffix(".__call__")
+        found[genai.TOOL_NAME] = _at(tree, "tool.name") or method
         found[genai.TOOL_CALL_ID] = _at(tree, "tool_call.id") or _at(tree, "tool.id")
     elif sort == "AGENT":
-        found[genai.AGENT_NAME] = _at(tree, "agent.name") or name
+        found[genai.AGENT_NAME] = _at(tree, "agent.name") or _at(tree, "graph.node.id") or name
     return {key: value for key, value in found.items() if value not in (None, "")}

@@ -15,6 +15,7 @@ from tests.bridges import checks, desk
 from tests.bridges.conftest import Recording
 from tests.bridges.desk import Framework
 from tests.bridges.stub import Stub
+from tests.bridges.telemetry import Telemetry
 from tests.bridges.truths import Truths
 
 from kickwheel.agents.bridges import adk
@@ -25,6 +26,7 @@ class Adk:
     packages = ("google-adk", "litellm")
     kind = "adk"
     bridge = adk
+    telemetry = Telemetry(dialect="GenAI", agent="assistant", result='{"result": "sunny in Oslo"}')
 
     def model(self, url: str) -> Any:
         return LiteLlm(model="openai/stub", api_base=url, api_key="sk-stub")

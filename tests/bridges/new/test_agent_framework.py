@@ -9,6 +9,7 @@ from agent_framework.openai import OpenAIChatClient, OpenAIChatCompletionClient
 from tests.bridges import checks, desk
 from tests.bridges.conftest import Served
 from tests.bridges.stub import Stub
+from tests.bridges.telemetry import Telemetry
 from tests.bridges.truths import Truths
 
 from kickwheel.agents.bridges import agent_framework
@@ -20,6 +21,7 @@ class AgentFramework:
     packages = ("agent-framework-core", "agent-framework-openai")
     kind = "agent_framework"
     bridge = agent_framework
+    telemetry = Telemetry(dialect="GenAI", agent="desk")
 
     def model(self, url: str) -> Any:
         return OpenAIChatCompletionClient("stub", base_url=url, api_key="sk-stub")

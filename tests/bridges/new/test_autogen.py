@@ -11,6 +11,7 @@ from autogen_core.tools import FunctionTool
 from autogen_ext.models.openai import OpenAIChatCompletionClient
 from tests.bridges import checks, desk
 from tests.bridges.stub import ANSWER, Stub
+from tests.bridges.telemetry import Telemetry
 from tests.bridges.truths import Truths
 
 from kickwheel.agents import Called, Finished, Returned, Text
@@ -30,6 +31,14 @@ class AutoGen:
     packages = ("autogen-agentchat", "autogen-ext")
     kind = "autogen"
     bridge = autogen
+    telemetry = Telemetry(
+        dialect="GenAI and OpenInference",
+        package="openinference-instrumentation-autogen-agentchat",
+        agent="desk",
+        traces=2,
+        tools=(),
+        counts_streams=False,
+    )
     differs = "`strict: false` is added"
     known = staticmethod(checks.not_strict)
 

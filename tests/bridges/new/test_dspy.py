@@ -11,10 +11,11 @@ from typing import Any
 
 import dspy as theirs
 import pytest
-from tests.bridges import checks, desk
+from tests.bridges import checks, desk, telemetry
 from tests.bridges.conftest import Recording, Served
 from tests.bridges.desk import Framework
 from tests.bridges.stub import ANSWER, ARGUMENTS, OUTPUT, PROMPT, Stub
+from tests.bridges.telemetry import Telemetry
 from tests.bridges.truths import Truths
 
 from kickwheel import open_app
@@ -28,6 +29,7 @@ class Dspy:
     packages = ("dspy",)
     kind = "dspy"
     bridge = dspy
+    telemetry = Telemetry(dialect="OpenInference", package="openinference-instrumentation-dspy")
     differs = "told in its prompt"
 
     def model(self, url: str) -> Any:
@@ -142,6 +144,22 @@ class TestDspy(Truths):
         self, framework: Framework, stub: Stub, recording: Recording
     ) -> None:
         await _recorded(recording, streamed=True)
+
+    @pytest.mark.shows("its own telemetry")
+    @pytest.mark.parametrize("streamed", [False, True])
+    async def test_what_it_tells_of_itself_is_a_trace_of_ours(
+        self, framework: Framework, stub: Stub, recording: Recording, streamed: bool
+    ) -> None:
+        (found,) = await telemetry.told(framework, stub, recording, streamed=streamed)
+        asked, _, answered = telemetry.of_kind(found, "model")
+        # Tools, calls and results are texts of its own.
+        assert "[[ ## next_tool_name ## ]]\nweather" in (asked.output[0].content or "")
+        assert "sunny in Oslo" in (answered.input[-1].content or "")
+        assert ANSWER in (answered.output[0].content or "")
+        assert asked.attributes[genai.REQUEST_MODEL] == "stub"
+        telemetry.ran(found)
+        telemetry.below(found, framework.telemetry.agent)
+        assert len(telemetry.learned(found)) == 3
 
     @pytest.mark.shows("tools equal")
     async def test_our_tools_reach_the_model_as_from_our_agent(

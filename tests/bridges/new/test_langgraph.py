@@ -15,6 +15,7 @@ from langgraph.graph.message import add_messages
 from langgraph.types import interrupt
 from tests.bridges import checks, desk
 from tests.bridges.stub import ANSWER, OUTPUT, PROMPT, Stub
+from tests.bridges.telemetry import Telemetry
 from tests.bridges.truths import Truths
 
 from kickwheel.agents import Called, Finished, Returned, Text
@@ -27,6 +28,11 @@ class LangGraph:
     packages = ("langchain", "langgraph", "langchain-openai")
     kind = "langgraph"
     bridge = langchain
+    telemetry = Telemetry(
+        dialect="OpenInference",
+        package="openinference-instrumentation-langchain",
+        counts_streams=False,
+    )
 
     def model(self, url: str) -> Any:
         return ChatOpenAI(model="stub", base_url=url, api_key="sk-stub")

@@ -8,13 +8,13 @@ from openai import AsyncOpenAI
 from tests.bridges import checks, desk
 from tests.bridges.conftest import Served
 from tests.bridges.stub import ANSWER, Stub
+from tests.bridges.telemetry import Telemetry
 from tests.bridges.truths import Truths
 
 from agents import (
     Agent,
     OpenAIChatCompletionsModel,
     OpenAIResponsesModel,
-    RunConfig,
     Runner,
     TracingProcessor,
     function_tool,
@@ -24,7 +24,7 @@ from kickwheel.agents import Finished
 from kickwheel.agents.bridges import openai_agents
 from kickwheel.core.errors import ModelError
 
-QUIET = RunConfig(tracing_disabled=True)
+set_trace_processors([])  # By itself it would send traces to OpenAI.
 
 
 class OpenAiAgents:
@@ -32,6 +32,13 @@ class OpenAiAgents:
     packages = ("openai-agents",)
     kind = "openai_agents"
     bridge = openai_agents
+    telemetry = Telemetry(
+        dialect="OpenInference",
+        package="openinference-instrumentation-openai-agents",
+        agent="desk",
+        tools=(),
+        counts_streams=False,
+    )
     differs = "`strict: false` is added"
     known = staticmethod(checks.not_strict)
 
@@ -46,8 +53,8 @@ class OpenAiAgents:
 
     async def ask(self, agent: Any, question: str, *, streamed: bool) -> str:
         if not streamed:
-            return str((await Runner.run(agent, question, run_config=QUIET)).final_output)
-        run, said = Runner.run_streamed(agent, question, run_config=QUIET), ""
+            return str((await Runner.run(agent, question)).final_output)
+        run, said = Runner.run_streamed(agent, question), ""
         async for event in run.stream_events():
             if getattr(event, "data", None) and event.data.type == "response.output_text.delta":
                 said += event.data.delta

@@ -10,6 +10,7 @@ from pydantic_ai.providers.openai import OpenAIProvider
 from tests.bridges import checks, desk
 from tests.bridges.conftest import Served
 from tests.bridges.stub import Stub
+from tests.bridges.telemetry import Telemetry
 from tests.bridges.truths import Truths
 
 from kickwheel.agents.bridges import pydantic_ai
@@ -21,6 +22,7 @@ class PydanticAi:
     packages = ("pydantic-ai-slim",)
     kind = "pydantic_ai"
     bridge = pydantic_ai
+    telemetry = Telemetry(dialect="GenAI", agent="agent")
 
     def model(self, url: str) -> Any:
         return OpenAIChatModel("stub", provider=OpenAIProvider(base_url=url, api_key="sk-stub"))

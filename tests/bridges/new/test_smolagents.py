@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 from smolagents import OpenAIModel, ToolCallingAgent, tool
-from tests.bridges import checks, desk
+from tests.bridges import checks, desk, telemetry
 from tests.bridges.conftest import Recording
 from tests.bridges.desk import Framework
 from tests.bridges.stub import ANSWER, OUTPUT, PROMPT, Stub
+from tests.bridges.telemetry import Telemetry
 from tests.bridges.truths import Truths
 
 from kickwheel import open_app
@@ -44,6 +45,12 @@ class Smolagents:
     packages = ("smolagents",)
     kind = "smolagents"
     bridge = smolagents
+    telemetry = Telemetry(
+        dialect="OpenInference",
+        package="openinference-instrumentation-smolagents",
+        agent="ToolCallingAgent.run",
+        tools=("weather", "final_answer"),
+    )
     differs = "optional is `nullable`, `anyOf` only types; `final_answer` is added"
     known = staticmethod(_nullable)
 
@@ -126,6 +133,25 @@ class TestSmolagents(Truths):
         self, framework: Framework, stub: Stub, recording: Recording
     ) -> None:
         await _recorded(recording, streamed=True)
+
+    @pytest.mark.shows("its own telemetry")
+    @pytest.mark.parametrize("streamed", [False, True])
+    async def test_what_it_tells_of_itself_is_a_trace_of_ours(
+        self, framework: Framework, stub: Stub, recording: Recording, streamed: bool
+    ) -> None:
+        (found,) = await telemetry.told(framework, stub, recording, streamed=streamed)
+        asked, answered = telemetry.of_kind(found, "model")
+        assert asked.output[0].tool_calls[0].name == "weather"
+        # Results are told as texts of the user, and the answer is a call.
+        assert answered.input[-1] == Message(role="user", content="Observation:\nsunny in Oslo")
+        assert json.loads(answered.output[0].tool_calls[0].arguments) == {"answer": ANSWER}
+        for span in (asked, answered):
+            assert span.attributes[genai.INPUT_TOKENS] == PROMPT
+            assert span.attributes[genai.OUTPUT_TOKENS] == OUTPUT
+        telemetry.ran(found)
+        telemetry.below(found, framework.telemetry.agent)
+        first, _ = telemetry.learned(found)
+        assert tuple(tool.name for tool in first.tools) == framework.telemetry.tools
 
     @pytest.mark.shows("as ours", "streamed")
     async def test_its_agent_is_one_of_ours(

@@ -10,6 +10,7 @@ from strands.models.openai import OpenAIModel
 from tests.bridges import checks, desk
 from tests.bridges.desk import Framework
 from tests.bridges.stub import Stub
+from tests.bridges.telemetry import Telemetry
 from tests.bridges.truths import Truths
 
 from kickwheel.agents.bridges import strands
@@ -20,6 +21,7 @@ class Strands:
     packages = ("strands-agents",)
     kind = "strands"
     bridge = strands
+    telemetry = Telemetry(dialect="GenAI as it was", agent="Strands Agents", tools=())
 
     def model(self, url: str) -> Any:
         return OpenAIModel(client_args={"base_url": url, "api_key": "sk-stub"}, model_id="stub")

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 from crewai import LLM, Agent
+from crewai.events import crewai_event_bus
 from crewai.tools import tool
 from tests.bridges import checks, desk
 from tests.bridges.desk import Framework
 from tests.bridges.stub import Stub
+from tests.bridges.telemetry import Telemetry
 from tests.bridges.truths import Truths
 
 from kickwheel import open_app
@@ -44,6 +46,9 @@ class CrewAi:
     packages = ("crewai",)
     kind = "crewai"
     bridge = crewai
+    telemetry = Telemetry(
+        dialect="OpenInference", package="openinference-instrumentation-crewai", agent="assistant"
+    )
     differs = "strict: all required, no defaults"
     known = staticmethod(_strict)
 
@@ -58,7 +63,9 @@ class CrewAi:
 
     async def ask(self, agent: Any, question: str, *, streamed: bool) -> str:
         agent.llm.stream = streamed
-        return str((await agent.kickoff_async(question)).raw)
+        answer = await agent.kickoff_async(question)
+        await asyncio.to_thread(crewai_event_bus.flush)  # Its telemetry comes a moment later.
+        return str(answer.raw)
 
 
 FRAMEWORK = CrewAi()

@@ -6,6 +6,7 @@ from llama_index.core.agent.workflow import AgentStream, FunctionAgent
 from llama_index.core.tools import FunctionTool
 from llama_index.llms.openai_like import OpenAILike
 from tests.bridges import checks, desk
+from tests.bridges.telemetry import Telemetry
 from tests.bridges.truths import Truths
 
 from kickwheel.agents.bridges import llamaindex
@@ -16,6 +17,11 @@ class LlamaIndex:
     packages = ("llama-index-core", "llama-index-llms-openai-like")
     kind = "llamaindex"
     bridge = llamaindex
+    telemetry = Telemetry(
+        dialect="OpenInference",
+        package="openinference-instrumentation-llama-index",
+        counts_streams=False,
+    )
     differs = "`strict: false` is added"
     known = staticmethod(checks.not_strict)
 

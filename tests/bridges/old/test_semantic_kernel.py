@@ -12,6 +12,7 @@ from tests.bridges import checks, desk
 from tests.bridges.conftest import Served
 from tests.bridges.desk import Framework
 from tests.bridges.stub import Stub
+from tests.bridges.telemetry import Telemetry
 from tests.bridges.truths import Truths
 
 from kickwheel.agents.bridges import semantic_kernel
@@ -29,6 +30,7 @@ class SemanticKernel:
     packages = ("semantic-kernel",)
     kind = "semantic_kernel"
     bridge = semantic_kernel
+    telemetry = Telemetry(dialect="GenAI as it was", agent="assistant", tools=("desk-weather",))
     differs = "names as `kickwheel-name`; no `additionalProperties`"
     known = staticmethod(_in_plugin)
 

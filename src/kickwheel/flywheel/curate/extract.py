@@ -98,9 +98,10 @@ def _asked(trace: Trace, agent: str | None) -> list[Span]:
     """The calls of models that one agent made itself; of the root where none is named."""
     spans = {span.id: span for span in trace.spans}
     root = trace.spans[0]
-    if root.kind == "step":
-        # What others watch often begins with a request or a chain; the agent in it is meant.
-        agents = (span for span in trace.spans if span.kind == "agent")
+    if root.kind == "step" or (root.kind == "agent" and not root.input and not root.output):
+        # What others watch often begins with a request, a chain, or a frame around all agents that
+        # neither was asked nor answered; the agent in it is meant.
+        agents = (span for span in trace.spans[1:] if span.kind == "agent")
         root = next((one for one in agents if _above(one, spans) in (None, root)), root)
     found = []
     for span in trace.spans:
@@ -177,6 +178,12 @@ def _wrong(trace: Trace, span: Span) -> str | None:
     return None
 
 
+def _offered(trace: Trace, asked: list[Span], span: Span) -> tuple[ToolSpec, ...]:
+    """The tools of the agent whose call it is, as some tell them once instead of with each call."""
+    above = _above(span, {one.id: one for one in trace.spans})
+    return above.tools if above is not None and not any(one.tools for one in asked) else ()
+
+
 def _candidate(
     trace: Trace,
     asked: list[Span],
@@ -192,7 +199,7 @@ def _candidate(
         start_ns=span.start_ns,
         trust=trust,
         messages=span.input,
-        tools=span.tools,
+        tools=span.tools or _offered(trace, asked, span),
         answer=answer,
         accepted=accepted if answer.tool_calls else (),
     )

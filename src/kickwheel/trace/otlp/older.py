@@ -3,7 +3,8 @@
 gen_ai.prompt.0.role, gen_ai.completion.0.content    Traceloop's OpenLLMetry
 gen_ai.prompt, gen_ai.completion                     LangSmith: the whole as JSON
 gen_ai.system                                        now gen_ai.provider.name
-gen_ai.user.message, gen_ai.choice, …                events, one a message (1.27 to 1.36)
+gen_ai.user.message, gen_ai.choice, …                events, one a message (1.27 to 1.36); its
+                                                     body may be JSON in gen_ai.event.content
 gen_ai.content.prompt, gen_ai.content.completion     events with the whole (before 1.27)
 traceloop.span.kind, traceloop.entity.input, …       workflows, tasks, tools
 """
@@ -22,6 +23,8 @@ _PROMPT, _COMPLETION = "gen_ai.prompt", "gen_ai.completion"
 _FUNCTIONS = "llm.request.functions"
 _ENTITY = "traceloop.entity"
 _ALL = "pydantic_ai.all_messages"
+_BODY = "gen_ai.event.content"
+_REASON = "gen_ai.response.finish_reason"
 _KINDS: dict[str, SpanKind] = {
     "workflow": "step",
     "task": "step",
@@ -80,7 +83,11 @@ def understand(span: Observed, found: Understood) -> None:
         )
     found.asked(_said(spread) or asked)
     found.answered(_said(answers) or answered)
-    reasons = [*_reasons(answers), *langchain.reasons(told.get(_COMPLETION))]
+    reasons = [
+        *_reasons(answers),
+        *langchain.reasons(told.get(_COMPLETION)),
+        *_named(told.get(_REASON)),
+    ]
     found.reasons = found.reasons or tuple(reasons)
     found.offered(_spread(told, _FUNCTIONS))
     _read_events(span.events, found)
@@ -89,7 +96,7 @@ def understand(span: Observed, found: Understood) -> None:
     _read_all(told.get(_ALL), found)
     found.tell({name: told.get(old) for old, name in _RENAMED.items()})
     found.use(told, (_PROMPT, _COMPLETION, _FUNCTIONS, *_RENAMED))
-    found.used.update((f"{_ENTITY}.input", f"{_ENTITY}.output", _ALL))
+    found.used.update((f"{_ENTITY}.input", f"{_ENTITY}.output", _ALL, _REASON))
 
 
 def _spread(told: Mapping[str, Any], prefix: str) -> Any:
@@ -124,6 +131,12 @@ def _reasons(answers: object) -> Iterator[str]:
             yield entry["finish_reason"]
 
 
+def _named(reasons: object) -> Iterator[str]:
+    """Reasons in one text, as Semantic Kernel writes its own: `FinishReason.STOP`."""
+    for reason in reasons.split(",") if isinstance(reasons, str) else ():
+        yield reason.rpartition(".")[2].lower()
+
+
 def _read_events(events: tuple[Event, ...], found: Understood) -> None:
     asked: list[dict[str, Any]] = []
     answered: list[dict[str, Any]] = []
@@ -134,8 +147,8 @@ def _read_events(events: tuple[Event, ...], found: Understood) -> None:
             asked.append({"role": _EVENTS[event.name], **_body(told)})
         elif event.name == "gen_ai.choice":
             body = _body(told)
-            message = body.get("message")
-            inner = message if isinstance(message, Mapping) else body
+            message = body.get("message", body)
+            inner = message if isinstance(message, Mapping) else {"content": message}
             answered.append({"role": "assistant", "content": None, **inner})
             if isinstance(body.get("finish_reason"), str):
                 reasons.append(body["finish_reason"])
@@ -143,6 +156,11 @@ def _read_events(events: tuple[Event, ...], found: Understood) -> None:
             found.asked(told.get(_PROMPT))
         elif event.name == "gen_ai.content.completion":
             found.answered(told.get(_COMPLETION))
+    if found.kind == "tool":
+        given, came = ((said or [{}])[-1] for said in (asked, answered))
+        identity = given.get("id", came.get("id"))
+        found.ran(identity, found.name, given.get("content"), came.get("content"))
+        return
     if asked:
         found.asked(asked)
     if answered:
@@ -166,7 +184,8 @@ def _read_all(value: object, found: Understood) -> None:
 
 def _body(told: Mapping[str, Any]) -> dict[str, Any]:
     """An event's message, whose parts may be JSON; an `id` is the call's that it answers."""
-    body = {name: loaded(value) for name, value in told.items()}
+    whole = loaded(told.get(_BODY))
+    body = {name: loaded(v) for name, v in (whole if isinstance(whole, Mapping) else told).items()}
     if isinstance(body.get("content"), Mapping):
         body["content"] = parts.arguments(body["content"])
     if "id" in body:
