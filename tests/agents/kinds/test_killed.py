@@ -92,7 +92,7 @@ async def test_it_ends_with_its_answer_and_nothing_was_done_twice(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["loop", "graph"])
+@pytest.mark.parametrize("name", NOTES)
 async def test_it_does_on_postgres_too(tmp_path: Path, name: str, postgres_url: str) -> None:
     await killed_until_it_ends(tmp_path, name, f"{APP}store: {json.dumps(postgres_url)}\n")
 
