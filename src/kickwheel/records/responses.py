@@ -145,11 +145,11 @@ def _parts(content: object, key: str) -> list[dict[str, Any]]:
     for part in content:
         kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
         if kind == "input_image":
-            url, detail = part.get("image_url"), part.get("detail")
-            if url is None and part.get("file_id") is not None:
+            if part.get("image_url") is None and part.get("file_id") is not None:
                 raise ValueError("file_id of a picture is not understood here: send its image_url")
-            picture(url, detail, 0)
-            parts.append({"type": kind, "detail": detail or "auto", "image_url": url})
+            image = picture(part.get("image_url"), part.get("detail"), 0)
+            detail = image.detail or "auto"
+            parts.append({"type": kind, "detail": detail, "image_url": image.url})
         elif kind == "refusal" or kind in _TEXTS:
             text = str(part.get("refusal" if kind == "refusal" else "text", ""))
             if parts and parts[-1]["type"] == "input_text":
