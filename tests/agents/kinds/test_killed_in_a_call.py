@@ -54,7 +54,7 @@ async def test_a_call_that_may_be_repeated_is_repeated_with_the_same_key(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["loop", "graph"])
+@pytest.mark.parametrize("name", ["loop", "graph", "asks"])
 @pytest.mark.parametrize("effects", ["once", "repeatable"])
 async def test_it_is_so_on_postgres_too(
     tmp_path: Path, name: str, effects: str, postgres_url: str
