@@ -1,6 +1,6 @@
 from typing import Any
 
-from kickwheel.models.arguments import arguments_schema
+from kickwheel.models.arguments import without_choices
 from kickwheel.models.chat import ChatRequest
 from kickwheel.models.client import chat_body
 from kickwheel.models.converse import converse_body
@@ -25,17 +25,17 @@ OPEN = {
 
 
 def test_choices_at_the_top_become_all_that_may_be_given() -> None:
-    assert arguments_schema(CHOICE) == OPEN
+    assert without_choices(CHOICE) == OPEN
 
 
 def test_what_all_parts_demand_is_demanded() -> None:
     part = {"properties": {"name": TEXT}, "required": ["name"]}
-    found = arguments_schema({"type": "object", "allOf": [part, True], "not": {"required": ["x"]}})
+    found = without_choices({"type": "object", "allOf": [part, True], "not": {"required": ["x"]}})
     assert found == {"type": "object", **part}
 
 
 def test_a_schema_without_them_is_the_same_object() -> None:
-    assert arguments_schema(OPEN) is OPEN
+    assert without_choices(OPEN) is OPEN
 
 
 def test_no_provider_gets_them() -> None:

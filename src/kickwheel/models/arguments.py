@@ -12,7 +12,7 @@ _BRANCHES = ("allOf", "anyOf", "oneOf")
 _REFUSED = frozenset((*_BRANCHES, "not", "enum", "const", "if", "then", "else"))
 
 
-def arguments_schema(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+def without_choices(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     """The schema of an object, without what providers refuse at its top."""
     if not schema.keys() & _REFUSED:
         return schema

@@ -16,7 +16,7 @@ from kickwheel.core.config import key_from
 from kickwheel.core.errors import ModelError
 from kickwheel.core.plugins import Context, Part
 from kickwheel.models.answer import Answer
-from kickwheel.models.arguments import arguments_schema
+from kickwheel.models.arguments import without_choices
 from kickwheel.models.chat import ChatRequest, Collected, Completion, Delta, Usage
 from kickwheel.models.closed import all_required, closed
 from kickwheel.models.pictures import Eyes, Input, eyes
@@ -302,7 +302,7 @@ def _tools(tools: tuple[ToolSpec, ...]) -> tuple[list[dict[str, Any]], msgspec.R
     known = _tool_lists.get(id(tools))
     if known is None:
         entries = [
-            tool_to_openai(replace(tool, parameters=arguments_schema(tool.parameters)))
+            tool_to_openai(replace(tool, parameters=without_choices(tool.parameters)))
             for tool in tools
         ]
         if len(_tool_lists) >= _TOOL_LISTS:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from kickwheel.models.arguments import arguments_schema
+from kickwheel.models.arguments import without_choices
 from kickwheel.models.chat import CallDelta, ChatRequest, Delta, FinishReason, TextDelta, Usage
 from kickwheel.models.closed import form
 from kickwheel.models.pictures import Eyes
@@ -134,7 +134,7 @@ def _bare(name: str) -> ToolSpec:
 
 
 def _spec(tool: ToolSpec) -> dict[str, Any]:
-    schema = {"type": "object", **arguments_schema(tool.parameters)}
+    schema = {"type": "object", **without_choices(tool.parameters)}
     spec = {"name": tool.name, "inputSchema": {"json": schema}}
     return {**spec, "description": tool.description} if tool.description else spec
 

@@ -5,7 +5,7 @@ Source: docs.anthropic.com, Messages, Streaming, and Prompt caching.
 
 from typing import Any
 
-from kickwheel.models.arguments import arguments_schema
+from kickwheel.models.arguments import without_choices
 from kickwheel.models.chat import (
     CallDelta,
     ChatRequest,
@@ -116,7 +116,7 @@ def message_body(
             {
                 "name": tool.name,
                 "description": tool.description,
-                "input_schema": {"type": "object", **arguments_schema(tool.parameters)},
+                "input_schema": {"type": "object", **without_choices(tool.parameters)},
             }
             for tool in request.tools
         ]
