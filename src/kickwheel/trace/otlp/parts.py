@@ -92,6 +92,8 @@ def _specs(value: object) -> tuple[ToolSpec, ...]:
             continue
         schema = told.get("parameters", told.get("input_schema", told.get("inputSchema")))
         schema = loaded(schema)
+        if isinstance(schema, Mapping) and schema.keys() == {"json"}:
+            schema = schema["json"]  # As Bedrock has it, and Strands.
         about = told.get("description")
         found.append(
             ToolSpec(
