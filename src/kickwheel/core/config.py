@@ -18,6 +18,16 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from kickwheel.core.errors import ConfigError, Mistake
 from kickwheel.core.plugins import nearest
 
+_MEANT = {
+    **dict.fromkeys(("tuple_type", "list_type"), "a list, as [a, b]"),
+    **dict.fromkeys(("dict_type", "mapping_type", "model_type"), "a mapping of keys to values"),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
+    "string_type": "a text; in quotes where it looks like a number",
+}
+"""What people know pydantic's types as."""
+
 M = TypeVar("M", bound=BaseModel)
 Path_ = tuple[str | int, ...]
 
@@ -120,6 +130,16 @@ def _told(entry: Mapping[str, Any], kind: type[BaseModel]) -> str:
         allowed = re.findall(r"'([^']*)'", entry["ctx"]["expected"])
         return f'"{entry["input"]}" is none of {", ".join(allowed)}. ' + (
             nearest(str(entry["input"]), allowed) if allowed else ""
+        )
+    if entry["type"] in _MEANT:
+        # What stands there instead may be a secret.
+        return f"must be {_MEANT[entry['type']]}"
+    if entry["type"] in ("too_short", "too_long"):
+        least = entry["type"] == "too_short"
+        bound = entry["ctx"]["min_length" if least else "max_length"]
+        return (
+            f"must have at {'least' if least else 'most'} {bound} entries, "
+            f"not {entry['ctx']['actual_length']}"
         )
     message = str(entry["msg"]).removeprefix("Value error, ")
     return message[:1].lower() + message[1:]

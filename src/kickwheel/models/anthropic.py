@@ -123,7 +123,9 @@ class AnthropicModel:
                 cut in the middle; 401 without a key.
         """
         if not self._key:
-            raise ModelError(f"{self.name}: Anthropic wants a key: ANTHROPIC_API_KEY.", status=401)
+            raise ModelError(
+                f"{self.name}: Anthropic wants a key. Set ANTHROPIC_API_KEY.", status=401
+            )
         deadline = asyncio.get_running_loop().time() + request.timeout_s
         body = message_body(request, self.model, self._max_tokens, self._eyes)
         labelled = bool(request.labels and request.constrained)

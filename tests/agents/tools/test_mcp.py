@@ -164,7 +164,7 @@ async def test_a_server_that_does_not_start_is_told_with_its_last_words(store: S
     with pytest.raises(UsageError, match=r"^tools\.clinic: .*no database, no service"):
         async with opened(store, stranger("broken")):
             pass
-    with pytest.raises(UsageError, match=r"tools\.clinic: .*no-such-program"):
+    with pytest.raises(UsageError, match=r"tools\.clinic: .*no-such-program\" cannot be started"):
         async with opened(store, Mcp(command=("no-such-program",))):
             pass
     with pytest.raises(UsageError, match=r"has not greeted within 0\.3 s"):

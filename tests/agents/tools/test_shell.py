@@ -184,7 +184,9 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None
 
 
 async def test_a_folder_that_does_not_exist_is_told_when_the_app_opens(folder: Path) -> None:
-    with pytest.raises(UsageError, match=r"tools\.desk\.folders\.manuals: no folder none"):
+    with pytest.raises(
+        UsageError, match=r"tools\.desk\.folders\.manuals: there is no folder .*none"
+    ):
         async with opened(Shell(folders={"manuals": Path("none")}), folder):
             pass
 

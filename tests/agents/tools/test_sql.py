@@ -323,7 +323,7 @@ async def test_many_may_ask_at_once(tmp_path: Path, url: str) -> None:
         ("sqlite:///gone.db", "there is no SQLite file .*gone.db"),
         ("nonsense", "the database's URL cannot be read"),
         ("nosuch://x/y", 'SQLAlchemy knows no database "nosuch"'),
-        ("oracle://x/y", "oracle needs its driver: pip install"),
+        ("oracle://x/y", "oracle needs its driver, the module (oracledb|cx_Oracle)"),
         ("postgresql://a:${KICKWHEEL_TEST_UNSET}@x/y", "KICKWHEEL_TEST_UNSET} in the database's"),
         ("postgresql+psycopg://a:s3cret@127.0.0.1:9/y", "the database cannot be asked: "),
     ],

@@ -203,5 +203,5 @@ def _asked(messages: tuple[Message, ...]) -> str:
 def _value(written: SecretStr, where: str) -> str:
     value = key_from(written.get_secret_value())
     if value is None:
-        raise UsageError(f"{where}: the variable is not set, or empty")
+        raise UsageError(f"{where}: {written.get_secret_value() or 'it'} is not set, or empty")
     return value

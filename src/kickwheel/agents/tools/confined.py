@@ -57,7 +57,8 @@ class Confined(ToolPart):
         for name, path in self.folders.items():
             folders[f"/mnt/{name}"] = (context.folder / path).resolve()
             if not folders[f"/mnt/{name}"].is_dir():
-                raise UsageError(f"tools.{context.name}.folders.{name}: no folder {path}")
+                what = f"there is no folder {folders[f'/mnt/{name}']}"
+                raise UsageError(f"tools.{context.name}.folders.{name}: {what}")
         await probe()
         bounds = Bounds(
             time_s=self.timeout_s,

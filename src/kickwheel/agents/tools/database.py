@@ -142,7 +142,8 @@ def _engine(url: "URL", *, write: bool) -> "Engine":
         raise UsageError(f'SQLAlchemy knows no database "{url.drivername}"') from error
     except ImportError as error:
         raise UsageError(
-            f"{url.drivername} needs its driver: pip install {error.name or url.drivername}"
+            f"{url.drivername} needs its driver, the module {error.name}, which is not installed. "
+            "Install the package that brings it, or name another: dialect+driver://…"
         ) from error
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", lambda opened, _: fence_sqlite(opened, write=write))

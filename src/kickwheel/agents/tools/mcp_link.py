@@ -213,7 +213,9 @@ class Link:
             if not ready.done():
                 signs = self._server.signs
                 signed = signs is None or signs.refused is None
-                told = f"the server cannot be reached: {why}" if signed else why
+                url = redact.text(self.clean(self._server.url))
+                where = f" ({url})" if url else ""
+                told = f"the server cannot be reached: {why}{where}" if signed else why
                 ready.set_exception(ToolError(told))
             else:
                 _log.info("mcp server %s: %s", self._server.name, why)

@@ -20,7 +20,7 @@ from mcp.shared.message import SessionMessage
 
 from kickwheel.agents.tools.mcp_link import LARGEST, Server
 from kickwheel.core import redact
-from kickwheel.core.errors import KickwheelError
+from kickwheel.core.errors import KickwheelError, ToolError
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
@@ -38,18 +38,24 @@ async def over_pipes(server: Server, gone: Callable[[str], None]) -> AsyncGenera
 
     Args:
         gone: called when the server ends or says more than it may, with the reason.
+    Raises:
+        ToolError: it cannot be started.
     """
     inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-    process = await asyncio.create_subprocess_exec(
-        *server.command,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={**inherited, **server.env},
-        cwd=server.folder,
-        limit=LARGEST,
-        start_new_session=True,
-    )
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *server.command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={**inherited, **server.env},
+            cwd=server.folder,
+            limit=LARGEST,
+            start_new_session=True,
+        )
+    except OSError as error:
+        what = f'"{server.command[0]}" cannot be started: {error.strerror or error}'
+        raise ToolError(f"{what}. Is it installed, and on the PATH?") from error
     heard, read = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     write, said = anyio.create_memory_object_stream[SessionMessage](0)
     last_words: deque[str] = deque(maxlen=5)
