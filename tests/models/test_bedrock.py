@@ -232,6 +232,9 @@ def test_a_model_without_a_grammar_is_told_the_schema_in_words() -> None:
     body = converse_body(request, "eu.amazon.nova-lite-v1:0")
     assert "outputConfig" not in body
     assert json.dumps(FORM, separators=(",", ":")) in body["system"][-1]["text"]
+    labelled = ChatRequest(messages=ASKED.messages, labels=("spam", "ham"))
+    (said,) = converse_body(labelled, "eu.amazon.nova-lite-v1:0")["system"]
+    assert said["text"].endswith(": spam, ham")
 
 
 def test_tools_that_must_not_be_called_are_not_offered() -> None:

@@ -42,6 +42,8 @@ def form(
     held = closed(schema) if able else None
     if held is not None:
         return held, None
+    if request.labels:
+        return None, f"Answer with one of these, and nothing else: {', '.join(request.labels)}"
     written = msgspec.json.encode(schema).decode()
     return None, f"Answer with JSON of this schema, and nothing else:\n{written}"
 
