@@ -83,7 +83,7 @@ def whole(framework: Framework, traces: list[Trace], *, streamed: bool) -> None:
     for span in (asked, answered):
         assert len(span.output) == 1
         assert genai.UNREAD not in span.attributes
-        assert str(span.attributes[genai.REQUEST_MODEL]).endswith("stub")
+        assert "stub" in str(span.attributes[genai.REQUEST_MODEL])
         if can.counts_streams or not streamed:
             assert span.attributes[genai.INPUT_TOKENS] == PROMPT
             assert span.attributes[genai.OUTPUT_TOKENS] == OUTPUT

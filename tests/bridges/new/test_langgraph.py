@@ -1,6 +1,10 @@
 """LangChain's agents and LangGraph's graphs."""
 
+import asyncio
 import operator
+import os
+import re
+import sys
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
@@ -13,7 +17,9 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.types import interrupt
-from tests.bridges import checks, desk
+from tests.bridges import checks, desk, telemetry
+from tests.bridges.conftest import Recording
+from tests.bridges.provider import PAGE
 from tests.bridges.stub import ANSWER, OUTPUT, PROMPT, Stub
 from tests.bridges.telemetry import Telemetry
 from tests.bridges.truths import Truths
@@ -21,6 +27,7 @@ from tests.bridges.truths import Truths
 from kickwheel.agents import Called, Finished, Returned, Text
 from kickwheel.agents.bridges import langchain
 from kickwheel.core.errors import ModelError
+from kickwheel.records import genai
 
 
 class LangGraph:
@@ -54,6 +61,21 @@ class LangGraph:
 
 
 FRAMEWORK = LangGraph()
+
+
+PROGRAM = """
+from langchain.agents import create_agent
+from langchain_openai import ChatOpenAI
+
+
+def weather(city: str) -> str:
+    \"""Weather of a city.\"""
+    return f"sunny in {city}"
+
+
+agent = create_agent(ChatOpenAI(model="stub"), [weather])
+agent.invoke({"messages": "How is the weather in Oslo today?"})
+"""
 
 
 class State(TypedDict):
@@ -118,6 +140,33 @@ def offered() -> Any:
 
 class TestLangGraph(Truths):
     """All of them."""
+
+
+async def test_langsmiths_client_tells_it_without_a_line_of_code(
+    stub: Stub, recording: Recording
+) -> None:
+    stub.arguments["weather"] = {"city": "Oslo"}
+    shown = re.findall(r"(LANGSMITH_\w+)=(\w+)", PAGE.read_text("utf-8"))
+    told = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": recording.project("langsmith").removesuffix("/v1"),
+        "OPENAI_BASE_URL": stub.url,
+        "OPENAI_API_KEY": "sk-stub",
+    }
+    ran = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", PROGRAM, env={**os.environ, **dict(shown), **told}
+    )
+    assert await ran.wait() == 0
+    (found,) = await checks.kept(recording.store, "langsmith", 1)
+    asked, answered = telemetry.of_kind(found, "model")
+    assert asked.output[0].tool_calls[0].name == "weather"
+    assert answered.input[-1].content == "sunny in Oslo"
+    assert answered.output[0].content == ANSWER
+    for span in (asked, answered):
+        assert span.attributes[genai.INPUT_TOKENS] == PROMPT
+    (tool_span,) = telemetry.of_kind(found, "tool")
+    assert tool_span.output[0].content == "sunny in Oslo"
+    first, _ = telemetry.learned(found)
+    assert [offered.name for offered in first.tools] == ["weather"]
 
 
 async def test_graphs_in_a_graph_are_told_and_its_last_message_is_the_answer(

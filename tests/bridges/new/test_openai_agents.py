@@ -1,12 +1,13 @@
 """Agents of the OpenAI Agents SDK."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from openai import AsyncOpenAI
-from tests.bridges import checks, desk
-from tests.bridges.conftest import Served
+from tests.bridges import checks, desk, telemetry
+from tests.bridges.conftest import Recording, Served
 from tests.bridges.stub import ANSWER, Stub
 from tests.bridges.telemetry import Telemetry
 from tests.bridges.truths import Truths
@@ -75,6 +76,16 @@ def careful() -> Any:
     return Agent(name="desk", model=made().model, tools=[tool])
 
 
+class OverResponses(OpenAiAgents):
+    """Its default protocol, over which its telemetry tells more."""
+
+    kind = "openai_agents_responses"
+    telemetry = replace(OpenAiAgents.telemetry, tools=("weather",), counts_streams=True)
+
+    def model(self, url: str) -> Any:
+        return OpenAIResponsesModel("stub", AsyncOpenAI(base_url=url, api_key="sk-stub"))
+
+
 class Overheard(TracingProcessor):
     """Counts what would be sent to OpenAI."""
 
@@ -109,6 +120,15 @@ class TestOpenAiAgents(Truths):
 async def test_its_default_protocol_reaches_our_models(stub: Stub, served: Served) -> None:
     model = OpenAIResponsesModel("general", AsyncOpenAI(base_url=served.url, api_key="k"))
     await checks.responses(FRAMEWORK, model, stub)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_over_its_default_protocol_it_tells_of_tools_and_tokens(
+    stub: Stub, recording: Recording, streamed: bool
+) -> None:
+    framework = OverResponses()
+    traces = await telemetry.told(framework, stub, recording, streamed=streamed)
+    telemetry.whole(framework, traces, streamed=streamed)
 
 
 async def test_a_run_of_ours_leaves_nothing_to_be_sent_to_openai(
