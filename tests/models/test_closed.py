@@ -66,7 +66,7 @@ class Invoice(BaseModel):
     lines: list[Line] = Field(min_length=2)
 
 
-def test_a_pydantic_model_is_closed_and_loses_nothing_but_its_bounds() -> None:
+def test_a_pydantic_model_is_closed_and_its_bounds_stand_in_descriptions() -> None:
     assert closed(inlined(Invoice.model_json_schema())) == {
         "type": "object",
         "title": "Invoice",
@@ -76,6 +76,7 @@ def test_a_pydantic_model_is_closed_and_loses_nothing_but_its_bounds() -> None:
             "lines": {
                 "type": "array",
                 "title": "Lines",
+                "description": "(minItems: 2)",
                 "minItems": 1,
                 "items": {
                     "type": "object",
@@ -84,9 +85,13 @@ def test_a_pydantic_model_is_closed_and_loses_nothing_but_its_bounds() -> None:
                         "what": {
                             "type": "string",
                             "title": "What",
-                            "description": "As it stands there.",
+                            "description": "As it stands there. (maxLength: 40)",
                         },
-                        "cents": {"type": "integer", "title": "Cents"},
+                        "cents": {
+                            "type": "integer",
+                            "title": "Cents",
+                            "description": "(minimum: 0)",
+                        },
                     },
                     "required": ["what", "cents"],
                     "additionalProperties": False,

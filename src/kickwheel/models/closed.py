@@ -1,10 +1,10 @@
 """JSON Schemas as those providers take them whose grammars know closed objects only.
 
 Anthropic, Bedrock and OpenAI's strict mode refuse a request whose schema says more than their
-grammars can hold: open objects, bounds, recursion. What only narrows (`maximum`, `pattern`) is left
-out here, since whoever asked checks the answer by the whole schema. What the grammar would have to
-forbid although the schema allows it, as an object of any names, has no closed form: then the model
-is told the schema in words.
+grammars can hold: open objects, bounds, recursion. What only narrows (`maximum`, `pattern`) stands
+in a description instead: whoever asked checks the answer by the whole schema. What the grammar
+would have to forbid although the schema allows it, as an object of any names, has no closed form:
+then the model is told the schema in words.
 
 Source: platform.claude.com, Structured outputs, JSON Schema limitations;
 docs.aws.amazon.com/bedrock, Get validated JSON results from models.
@@ -23,6 +23,10 @@ _FORMATS = frozenset(
 )
 _LOOSE = frozenset(("$ref", "allOf", "patternProperties"))
 """What may let names in that a closed object has not."""
+_BOUNDS = (
+    *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
+    *("minLength", "maxLength", "pattern", "minItems", "maxItems", "uniqueItems"),
+)
 
 
 def form(
@@ -77,6 +81,9 @@ def closed(schema: Any) -> dict[str, Any] | None:
             more = {}
         case _:
             more = None
+    bounds = ", ".join(f"{key}: {schema[key]}" for key in _BOUNDS if key in schema)
+    if bounds:
+        kept["description"] = f"{kept.get('description', '')} ({bounds})".strip()
     return None if more is None else {"type": _kind(schema), **kept, **more}
 
 
