@@ -327,30 +327,32 @@ NAMES = sorted(
     {name for span in SPANS.values() for name in span.attributes}
     | {name for tool in TOOL_SPANS.values() for name in tool}
     | {"pydantic_ai.all_messages", "llm.input_messages", "llm.tools.0", "gen_ai.completion.0"}
+    | {"llm.tools", "llm.input_messages.0.function.0", "graph.node.id", "output.mime_type"}
+    | {"gen_ai.event.content", "gen_ai.response.finish_reason", "message", "content", "id"}
 )
+KEYS = sorted(
+    {"role", "type", "parts", "content", "id", "kwargs", "messages", "name", "args", "data"}
+    | {"function", "arguments", "parameters", "properties", "required", "tool_calls", "call_id"}
+    | {"toolUse", "toolResult", "reasoningContent", "json", "object", "output", "blocks", "task"}
+)
+WORDS = ["", "LLM", "TOOL", "chat", "execute_tool", "[", "{}", "[[]]", "[null]", "x"]
+WORDS += ["AGENT", "response", "tool", "function", '"x"', "application/json", "'x'", "{'x': "]
 odd_values = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.sampled_from(
-        ["", "LLM", "TOOL", "chat", "execute_tool", "[", "{}", "[[]]", "[null]", "x"]
-    ),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(WORDS),
     lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(
-                ["role", "type", "parts", "content", "id", "kwargs", "messages", "name"]
-            ),
-            inner,
-            max_size=3,
-        )
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=3)
     ),
     max_leaves=8,
 )
 
 
-@given(st.dictionaries(st.sampled_from(NAMES), odd_values | odd_values.map(repr), max_size=6))
+@given(
+    st.dictionaries(
+        st.sampled_from(NAMES),
+        odd_values | odd_values.map(repr) | odd_values.map(json.dumps),
+        max_size=6,
+    )
+)
 def test_nothing_that_a_program_writes_under_these_names_breaks_its_span(
     attributes: dict[str, Any],
 ) -> None:
