@@ -91,6 +91,39 @@ async def test_what_one_has_found_out_goes_along_and_binds_the_next_where_nobody
     assert ("untrusted" in told[3]["content"]) is not trusted
 
 
+@pytest.mark.parametrize(
+    "triage",
+    [
+        "plan, model: m, tools: [look]",
+        "vote, agents: [inner], samples: 2",
+        "router, agents: [inner, billing], rules: [{match: zzz, agent: billing}], otherwise: inner",
+        "handoff, agents: [inner, billing], max_handoffs: 1",
+    ],
+)
+async def test_what_was_found_out_further_in_goes_along_too(tmp_path: Path, triage: str) -> None:
+    seen: list[dict[str, Any]] = []
+
+    def say(body: dict[str, Any]) -> Any:
+        seen.append(body)
+        if "response_format" in body:
+            step = {"id": "a", "what": "", "call": "weather", "arguments": {"city": "Oslo"}}
+            return json.dumps({"steps": [{**step, "needs": []}]})
+        if body["messages"][0]["content"] == "billing":
+            return "Done."
+        names = offered(body)
+        looked = "sunny" in str(body["messages"])
+        return ("weather", {"city": "Oslo"}) if not looked else (names[0], {"reason": "yours"})
+
+    text = TEAM_WITH_TOOLS.replace("kind: KIND, model: m, instructions: triage, tools: [look]", "T")
+    text = text.replace("{T}", f"{{kind: {triage}}}").replace("TRUST", "trusted: true")
+    text += "  inner: {kind: tool_loop, model: m, tools: [look]}\n"
+    async with desk(tmp_path, say, text) as (app, _):
+        end = (await events(app, "desk", "A room"))[-1]
+    assert isinstance(end, Finished)
+    assert end.answer.content == "Done."
+    assert "sunny" in str(seen[-1]["messages"][2:])
+
+
 async def test_agents_that_only_pass_it_on_are_stopped(tmp_path: Path) -> None:
     def say(body: dict[str, Any]) -> Any:
         names = offered(body)

@@ -235,7 +235,8 @@ class Planning(Worker):
             run.asked, messages=tuple(messages), max_tokens=run.most_tokens(self._plan.max_tokens)
         )
         completion = await run.ask(self._model, request)
-        return run.ended(WHY[completion.finish_reason], completion.message)
+        work = messages[-1:] if done else ()
+        return run.ended(WHY[completion.finish_reason], completion.message, work=work)
 
     def _system(self, prompt: str = "") -> tuple[Message, ...]:
         text = "\n\n".join(part for part in (self._plan.instructions or "", prompt) if part)

@@ -24,7 +24,7 @@ from msgspec import structs
 from pydantic import Field, field_validator, model_validator
 
 from kickwheel.agents.durable import because
-from kickwheel.agents.events import SPENT, Agent, Finished
+from kickwheel.agents.events import SPENT, Agent, Finished, Why
 from kickwheel.agents.run import AgentPart, Run, together
 from kickwheel.agents.work import Worker
 from kickwheel.core.errors import ModelError, ToolError
@@ -116,6 +116,8 @@ class Ballot:
     """`None` where there is none that counts."""
     calls: bool = False
     """Whether it is a call of the caller's tools."""
+    work: tuple[Message, ...] = ()
+    """What the voter called itself before."""
     error: ModelError | ToolError | None = None
     """Why there is no answer."""
 
@@ -159,7 +161,8 @@ class Voting(Worker):
         chosen = best[0]
         assert chosen.answer is not None
         run.say(chosen.answer.content or "")
-        return run.ended("calls" if chosen.calls else "answered", chosen.answer)
+        why: Why = "calls" if chosen.calls else "answered"
+        return run.ended(why, chosen.answer, work=chosen.work)
 
     def _needed(self, ballots: Sequence[Ballot]) -> int:
         """How many must be asked next; 0 where it is decided, or cannot be any more."""
@@ -195,7 +198,8 @@ class Voting(Worker):
             finished = await run.step(f"vote {number}", (voter.name, messages, same), do, Finished)
         except (ModelError, ToolError) as error:
             return Ballot(by=voter.name, error=error)
-        return Ballot(by=voter.name, answer=finished.answer, calls=finished.why == "calls")
+        calls = finished.why == "calls"
+        return Ballot(by=voter.name, answer=finished.answer, calls=calls, work=finished.work)
 
     def _nothing(self, ballots: Sequence[Ballot]) -> ModelError:
         """That no vote counts, and why."""
