@@ -159,7 +159,7 @@ def _is_message(value: object) -> bool:
 def _opened(entry: Mapping[str, Any]) -> Mapping[str, Any]:
     """The message in LangChain's `{"type": "ai", "data": {…}}`; others as they are."""
     data = entry.get("data")
-    return data if "type" in entry and isinstance(data, Mapping) else entry
+    return data if "content" not in entry and isinstance(data, Mapping) else entry
 
 
 def _is_call(value: object) -> bool:
