@@ -255,6 +255,10 @@ def test_a_schema_goes_as_anthropic_takes_it_and_in_words_where_it_takes_none() 
     assert held["output_config"]["format"]["schema"]["additionalProperties"] is False
     assert "'minimum'" not in str(held)
     assert "system" not in held
+    many = {f"p{n}": {"type": ["string", "null"]} for n in range(17)}
+    assert "output_config" not in of({"type": "object", "properties": many, "required": [*many]})
+    optional = {f"p{n}": {"type": "string"} for n in range(25)}
+    assert "output_config" not in of({"type": "object", "properties": optional})
     told = of({"type": "object", "additionalProperties": {"type": "integer"}})
     assert "output_config" not in told
     assert told["system"][-1]["text"].endswith('"additionalProperties":{"type":"integer"}}')

@@ -18,6 +18,10 @@ import msgspec
 from kickwheel.models.chat import ChatRequest
 from kickwheel.models.turns import label_schema
 
+CHOICES = 16
+"""Places in one schema that Anthropic's grammar lets be one of several at most."""
+OPTIONAL = 24
+"""Properties in one schema that it lets be left out at most."""
 _FORMATS = frozenset(
     ["date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"]
 )
@@ -44,7 +48,7 @@ def form(
     if schema is None or not request.constrained:
         return None, None
     held = closed(schema) if able else None
-    if held is not None:
+    if held is not None and _choices(held) <= CHOICES and _optional(held) <= OPTIONAL:
         return held, None
     if request.labels:
         return None, f"Answer with one of these, and nothing else: {', '.join(request.labels)}"
@@ -87,15 +91,24 @@ def closed(schema: Any) -> dict[str, Any] | None:
     return None if more is None else {"type": _kind(schema), **kept, **more}
 
 
-def all_required(schema: Any) -> bool:
+def all_required(schema: Mapping[str, Any]) -> bool:
     """Whether each object in a closed schema wants all its properties, as OpenAI's grammar does."""
-    if isinstance(schema, list):
-        return all(map(all_required, schema))
-    if not isinstance(schema, Mapping):
-        return True
-    properties = schema.get("properties", {})
-    inner = [*properties.values(), schema.get("items"), schema.get("anyOf")]
-    return set(properties) == set(schema.get("required", ())) and all_required(inner)
+    return _optional(schema) == 0
+
+
+def _choices(schema: Any) -> int:
+    return ("anyOf" in schema) + sum(map(_choices, _inside(schema)))
+
+
+def _optional(schema: Any) -> int:
+    left = set(schema.get("properties", ())) - set(schema.get("required", ()))
+    return len(left) + sum(map(_optional, _inside(schema)))
+
+
+def _inside(schema: Any) -> list[Any]:
+    """The schemas that stand in a closed one."""
+    items = [schema["items"]] if "items" in schema else []
+    return [*schema.get("properties", {}).values(), *items, *schema.get("anyOf", ())]
 
 
 def _kind(schema: Mapping[str, Any]) -> Any:
