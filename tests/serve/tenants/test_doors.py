@@ -21,10 +21,12 @@ from a2a.client import ClientConfig, create_client
 from a2a.types import (
     CancelTaskRequest,
     GetTaskRequest,
+    ListTaskPushNotificationConfigsRequest,
     ListTasksRequest,
     SendMessageRequest,
     SubscribeToTaskRequest,
     Task,
+    TaskPushNotificationConfig,
 )
 from a2a.utils.errors import TaskNotFoundError
 from mcp import Client, MCPError
@@ -270,6 +272,16 @@ def watches_task(house: House, key: str, task: tuple[str, str]) -> bool:
     return _finds_task(house, key, watch, streaming=True)
 
 
+def is_told_of_task(house: House, key: str, task: tuple[str, str]) -> bool:
+    config = TaskPushNotificationConfig(task_id=task[0], url="https://example.com/told")
+    return _finds_task(house, key, lambda c: c.create_task_push_notification_config(config))
+
+
+def sees_who_is_told(house: House, key: str, task: tuple[str, str]) -> bool:
+    request = ListTaskPushNotificationConfigsRequest(task_id=task[0])
+    return _finds_task(house, key, lambda c: c.list_task_push_notification_configs(request))
+
+
 def lists_task(house: House, key: str, task: tuple[str, str]) -> bool:
     async def listed(client: Any) -> list[Task]:
         found = await client.list_tasks(ListTasksRequest(context_id=task[1]))
@@ -359,6 +371,14 @@ def a_session(house: House, key: str) -> str:
 
 def speaks_in_session(house: House, key: str, session: str) -> bool:
     answer = _rpc(house, key, "tools/list", {}, {"mcp-session-id": session})
+    if answer.status_code == 401:
+        raise Unknown
+    return answer.status_code == 200
+
+
+def ends_session(house: House, key: str, session: str) -> bool:
+    headers = {"authorization": f"Bearer {key}", "mcp-session-id": session}
+    answer = httpx2.delete(f"{house.url}/mcp", headers=headers)
     if answer.status_code == 401:
         raise Unknown
     return answer.status_code == 200
@@ -468,9 +488,12 @@ DOORS = {
     "answer to an A2A task": Door(a_task, answers_task, is_same),
     "end of an A2A task": Door(a_task, cancels_task, is_same),
     "events of an A2A task": Door(a_task, watches_task, is_same),
+    "notification of an A2A task": Door(a_task, is_told_of_task, is_same),
+    "list of notifications": Door(a_task, sees_who_is_told, is_same),
     "A2A conversation": Door(a_conversation, goes_on_in_it, is_same),
     "MCP call": Door(a_call_that_asks, goes_on_with_call, is_same),
     "MCP session": Door(a_session, speaks_in_session, is_same),
+    "end of an MCP session": Door(a_session, ends_session, is_same),
     "memory": Door(a_fact, is_told_it, is_same),
     "cache": Door(a_cached_answer, gets_that_answer, shares_a_tenant),
     "cache by meaning": Door(
