@@ -1,13 +1,15 @@
 """Asking again: what passes by itself is asked up to three times, under one deadline.
 
 The time that a server asks for is waited, however long, or not at all: where it ends after the
-deadline, the refusal is told at once.
+deadline, or somebody else may answer sooner, the refusal is told at once.
 """
 
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
@@ -19,7 +21,10 @@ TRIES = 3
 """The first one and two more."""
 FIRST_WAIT_S = 0.5
 """Before the second try, where the server does not say; twice as long before the third."""
+LONGEST_WAIT_S = 2.0
+"""Where somebody else may answer: a longer wait is not begun."""
 _PASSING = frozenset((408, 409, 429))
+_others: ContextVar[bool] = ContextVar("kickwheel_others", default=False)
 
 
 class Refused(Exception):
@@ -51,10 +56,21 @@ async def persist(attempt: Callable[[], Awaitable[T]], deadline: float) -> T:
                 # Jitter keeps clients that failed together from coming back together.
                 wait_s = FIRST_WAIT_S * 2 ** (tries - 1) * (1 - 0.25 * random.random())
             late = asyncio.get_running_loop().time() + wait_s >= deadline
+            late = late or (_others.get() and wait_s > LONGEST_WAIT_S)
             if not refused.again or tries == TRIES or late:
                 raise refused.told from refused.__cause__
         tries += 1
         await asyncio.sleep(wait_s)
+
+
+@contextmanager
+def others_may_answer() -> Iterator[None]:
+    """Inside, whoever refuses is not waited for long: another model is asked next."""
+    before = _others.set(True)
+    try:
+        yield
+    finally:
+        _others.reset(before)
 
 
 def refused(

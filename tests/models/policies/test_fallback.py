@@ -3,12 +3,15 @@
 from pathlib import Path
 
 import pytest
+from aiohttp import web
+from msgspec import structs
 
 from kickwheel.core.errors import EngineError, ModelError
 from kickwheel.models import observed
 from kickwheel.models.chat import ChatRequest, TextDelta, complete
 from kickwheel.models.prices import Prices
 from kickwheel.records import Message, genai
+from tests.models.loopback import loopback
 from tests.models.opened import attributes, opened
 
 from .scripted import Script, says, yaml
@@ -59,6 +62,27 @@ async def test_where_nobody_answers_the_last_error_is_told(tmp_path: Path) -> No
         with pytest.raises(ModelError, match="b") as caught:
             await complete(app.model("chain"), ASKED)
     assert caught.value.status == 429
+
+
+async def test_one_that_asks_for_a_long_wait_is_not_waited_for_where_another_may_answer(
+    tmp_path: Path,
+) -> None:
+    async def busy(request: web.Request) -> web.Response:
+        return web.json_response({"error": "busy"}, status=429, headers={"Retry-After": "20"})
+
+    async with loopback(busy) as server:
+        remote = f"{{kind: openai, model: m, base_url: '{server.url}/v1', api_key: k}}"
+        lines = f"first: {remote}\nlast: {{kind: fallback, models: [second, first]}}\n"
+        second = Script(says("Me."))
+        asked = structs.replace(ASKED, timeout_s=100.0)
+        async with opened(tmp_path, yaml(second=second) + lines + CHAIN) as app:
+            assert (await complete(app.model("chain"), asked)).message.content == "Me."
+            assert len(server.asked) == 1
+            second.pieces = [ModelError("gone")]
+            # It is the last one, so what it asks for is waited, as far as there is time.
+            with pytest.raises(ModelError) as caught:
+                await complete(app.model("last"), structs.replace(asked, timeout_s=10.0))
+    assert (caught.value.status, caught.value.retry_after_s) == (429, 20.0)
 
 
 async def test_one_that_hangs_leaves_time_for_the_next(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
 from typing import Annotated
 
@@ -15,6 +15,7 @@ from kickwheel.models import observed
 from kickwheel.models.chat import ChatRequest, Delta, Done, Model, Usage
 from kickwheel.models.pictures import sees, sent
 from kickwheel.models.policies.wrapped import decided, identity, personal, reading
+from kickwheel.models.retry import others_may_answer
 
 
 class Fallback(Part):
@@ -84,7 +85,8 @@ class Chain:
                 async with reading(
                     model.stream(structs.replace(request, timeout_s=left))
                 ) as deltas:
-                    first = await self._first(model, deltas, left / (len(following) + 1))
+                    with others_may_answer() if following else nullcontext():
+                        first = await self._first(model, deltas, left / (len(following) + 1))
                     if position:
                         decided(f"fallback: {model.name} answers", by=model)
                     told = True
