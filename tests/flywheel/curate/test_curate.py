@@ -17,6 +17,7 @@ from kickwheel.records import (
     AcceptedCall,
     Dataset,
     Feedback,
+    Image,
     Message,
     Span,
     ToolCall,
@@ -260,6 +261,20 @@ def test_what_was_recorded_but_is_not_all_text_is_not_learned() -> None:
     image = replace(seen.spans[0], attributes={genai.UNREAD: ["image_url"]})
     dataset = curate(
         [replace(seen, spans=(image,)), trace("Where is the sun?", called(what="sun"))],
+        Options(name="w"),
+    )
+    assert dataset.steps[1].dropped == {"parts of it are not text": 1}
+
+
+@pytest.mark.parametrize("corrected", [False, True])
+def test_nor_is_what_a_caller_showed(corrected: bool) -> None:
+    seen = trace("What is this?", called(what="cat"))
+    (asked,) = seen.spans[0].input
+    image = Image(kept="picture/1/picture.png", media_type="image/png", sent=True)
+    shown = replace(seen.spans[0], input=(replace(asked, images=(image,)),))
+    right = (Feedback(verdict="bad", answer=called(what="dog"), time_ns=1),) if corrected else ()
+    dataset = curate(
+        [replace(seen, spans=(shown,), feedback=right), trace("Where is it?", called(what="sun"))],
         Options(name="w"),
     )
     assert dataset.steps[1].dropped == {"parts of it are not text": 1}

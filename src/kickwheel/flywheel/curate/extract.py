@@ -19,6 +19,7 @@ from kickwheel.records import (
     genai,
 )
 
+_NOT_TEXT = "parts of it are not text"
 _CUT = {"length": "cut at its length", "content_filter": "stopped by a filter"}
 
 
@@ -66,6 +67,8 @@ def extract(
     if said is not None and right is not None:
         # What came after a wrong answer followed from it.
         span = _answered(asked, right)
+        if not _all_text(span):
+            return _NOT_TEXT
         return [_candidate(trace, asked, span, right, said.accepted, 2)]
     accepted = next((f.accepted for f in reversed(trace.feedback) if f.accepted and not inner), ())
     trust = 2 if accepted else 1 if said is not None else 0
@@ -152,6 +155,12 @@ def _answered(asked: list[Span], right: Message) -> Span:
     return asked[0] if right.tool_calls else asked[-1]
 
 
+def _all_text(span: Span) -> bool:
+    """Whether a model that reads text only would know all that was asked."""
+    shown = any(image.sent for message in span.input for image in message.images or ())
+    return not shown and not span.attributes.get(genai.UNREAD)
+
+
 def _wrong(trace: Trace, span: Span) -> str | None:
     """Why the span's answer is not worth learning; `None` where it is."""
     if span.error is not None:
@@ -160,8 +169,8 @@ def _wrong(trace: Trace, span: Span) -> str | None:
     for reason in reasons if isinstance(reasons, list | tuple) else (str(reasons),):
         if reason in _CUT:
             return _CUT[reason]
-    if span.attributes.get(genai.UNREAD):
-        return "parts of it are not text"
+    if not _all_text(span):
+        return _NOT_TEXT
     if not span.input or not any(message.role != "system" for message in span.input):
         return "no question"
     if not span.output:
