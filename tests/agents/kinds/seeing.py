@@ -11,6 +11,8 @@ from kickwheel.core.store import Artifacts
 from kickwheel.models import pictures
 from kickwheel.records import ToolSpec
 
+taken: list[str] = []
+
 
 def picture(of: str) -> bytes:
     """A picture of it, as far as anybody can tell."""
@@ -41,6 +43,7 @@ class Take:
         self._artifacts = artifacts
 
     async def call(self, arguments: Mapping[str, Any]) -> str:
+        taken.append(arguments["of"])
         data = base64.b64encode(picture(arguments["of"])).decode()
         kept = pictures.keep(self._artifacts, "image/png", data)
         return Pictured(f"a picture of {arguments['of']}", [kept])

@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from tests.agents.desk import desk
-from tests.agents.kinds.seeing import picture
+from tests.agents.kinds.seeing import picture, taken
 
 from kickwheel.agents.events import Finished
 from kickwheel.core.errors import ModelError
+from kickwheel.models.caller import Caller, acting_for
+from kickwheel.models.chat import ChatRequest, complete
 from kickwheel.records import Image, Message
 
 APP = """
@@ -54,6 +57,9 @@ SAYS: dict[str, list[Any]] = {
 }
 
 
+ERROR = object()
+
+
 def shown(body: dict[str, Any]) -> list[bytes]:
     """The pictures that a model was sent, in their order; each group is marked as data."""
     found = []
@@ -87,6 +93,29 @@ async def test_a_model_with_eyes_sees_them_and_one_without_reads(
     _, last, _ = server.asked[-1]
     assert "a picture of cat" in json.dumps(last)
     assert shown(last) == ([picture("cat"), picture("dog")] if model == "seeing" else [])
+
+
+@pytest.mark.parametrize("name", ["tool_loop", "react", "plan", "code", "graph"])
+async def test_a_run_that_goes_on_shows_what_was_seen_before(tmp_path: Path, name: str) -> None:
+    taken.clear()
+    left: list[Any] = [*SAYS[name], ERROR, "Thought: I saw.\nAnswer: two animals"]
+    question = ChatRequest(messages=(Message(role="user", content="Who is there?"),))
+
+    def says(body: dict[str, Any]) -> Any:
+        said = left.pop(0)
+        if said is ERROR:
+            raise web.HTTPBadRequest
+        return said
+
+    async with desk(tmp_path, says, APP.replace("MODEL", "seeing")) as (app, server):
+        with acting_for(Caller(user="ann", key="k")):
+            with pytest.raises(ModelError):
+                await complete(app.model(name), question)
+            answer = await complete(app.model(name), question)
+    assert "two animals" in (answer.message.content or "")
+    assert sorted(taken) == ["cat", "dog"]
+    failed, last = (body for _, body, _ in server.asked[-2:])
+    assert shown(last) == shown(failed) == [picture("cat"), picture("dog")]
 
 
 SENT = Message(
