@@ -138,6 +138,21 @@ def test_a_grammar_names_tools_arguments_and_enums() -> None:
     assert grammar.startswith("root ::= call\n")
 
 
+@pytest.mark.parametrize(
+    ("bounds", "rule"),
+    [
+        ({"minimum": -1, "maximum": 1}, '"-1" | "0" | "1"'),
+        ({"minimum": 1, "maximum": 2026}, "[1-9] [0-9]{0,3}"),
+        ({"minimum": 0}, '"0" | [1-9] [0-9]{0,14}'),
+        ({"maximum": 5}, '"-"? ("0" | [1-9] [0-9]{0,14})'),
+        ({"minimum": 0.5, "maximum": 5}, '"-"? ("0" | [1-9] [0-9]{0,14})'),
+        ({"minimum": 5, "maximum": 1}, "[1-9] [0-9]{0,14}"),
+    ],
+)
+def test_bounds_of_an_integer_are_in_its_rule(bounds: dict[str, Any], rule: str) -> None:
+    assert f"::= {rule}\n" in calls.schema_grammar({"type": "integer", **bounds})
+
+
 def test_each_rule_that_a_grammar_uses_is_there() -> None:
     import re
 

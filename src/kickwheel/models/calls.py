@@ -36,6 +36,9 @@ Schema = Mapping[str, Any]
 STRING_CHARS = 240
 """Characters of one string at most, where the schema sets no bound: a weak model would go on
 without end."""
+RANGE = 64
+"""Integers between two bounds that a grammar names one by one at most; of more it holds the number
+of digits."""
 EXPLICIT = 8
 """Optional arguments of a tool up to which each has its line."""
 NOT_GIVEN = "-"
@@ -384,7 +387,7 @@ def _json(schema: Any, rules: _Rules, depth: int = 0) -> str:
     if kind == "string":
         return _text(schema, rules)
     if kind == "integer":
-        return rules.shared("integer")
+        return _integer(schema, rules)
     if kind in _NUMBERS:
         return rules.shared("number")
     if kind == "boolean":
@@ -412,6 +415,19 @@ def _bounds(schema: Schema) -> tuple[int, int]:
     # llama.cpp writes repetitions out, so that a bound of thousands would cost more than it saves.
     high = min(high, 2000) if isinstance(high, int) else STRING_CHARS
     return min(low, high), max(low, high)
+
+
+def _integer(schema: Schema, rules: _Rules) -> str:
+    low, high = schema.get("minimum"), schema.get("maximum")
+    if type(low) is not int:
+        return rules.shared("integer")
+    if type(high) is int and 0 <= high - low < RANGE:
+        return rules.fresh(" | ".join(f'"{number}"' for number in range(low, high + 1)))
+    if low < 0:
+        return rules.shared("integer")
+    digits = len(str(high)) if type(high) is int and high > low else 15
+    zero = "" if low else '"0" | '
+    return rules.fresh(f"{zero}[1-9] [0-9]{{0,{digits - 1}}}")
 
 
 def _text(schema: Schema, rules: _Rules) -> str:

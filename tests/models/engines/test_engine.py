@@ -129,6 +129,8 @@ async def test_labels_and_json_are_enforced(running: Engine) -> None:
     assert await text(model, asked(labels=("spam", "ham"))) in ("spam", "ham")
     schema = {"type": "object", "properties": {"a": {"const": 7}}, "required": ["a"]}
     assert await text(model, asked(json_schema=schema)) == '{"a":7}'
+    few = {"type": "integer", "minimum": 3, "maximum": 5}
+    assert await text(model, asked(json_schema=few)) in ("3", "4", "5")
 
 
 async def test_an_unknown_tool_as_choice_is_the_callers_mistake(running: Engine) -> None:
