@@ -22,6 +22,7 @@ from kickwheel.records import ToolSpec
 STEPS = 32
 """Steps of one plan at most."""
 
+_NARROWER = frozenset(("enum", "const", "pattern", "format", "minLength", "maxLength"))
 _REFERENCE = re.compile(r"\$\{([\w-]+)((?:\.[\w-]+)*)\}")
 
 
@@ -80,10 +81,10 @@ def _arguments(tool: ToolSpec) -> Mapping[str, Any]:
 
 
 def _or_reference(schema: Any) -> Any:
-    """The schema, or a reference where it takes no text anyway."""
+    """The schema, or a reference where it does not take any text."""
     if not isinstance(schema, Mapping):
         return schema
-    if schema.get("type") == "string" and "enum" not in schema:
+    if schema.get("type") == "string" and not schema.keys() & _NARROWER:
         return schema
     if isinstance(schema.get("items"), Mapping):
         schema = {**schema, "items": _or_reference(schema["items"])}

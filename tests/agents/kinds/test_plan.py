@@ -182,6 +182,8 @@ async def test_a_plan_that_breaks_off_is_told_that_it_was_too_long(tmp_path: Pat
 
 def test_a_grammar_is_given_the_arguments_of_each_tool_or_references_in_their_places() -> None:
     tools = [from_function(tool).spec for tool in (doing.fare, doing.weather)]
+    iban = {"type": "string", "pattern": "^DE[0-9]+$"}
+    tools.append(ToolSpec(name="pay", parameters={"properties": {"iban": iban}}))
     around = {"properties": {"plan": planned.schema(tools)}}
 
     def fits(call: str, **arguments: Any) -> bool:
@@ -192,6 +194,8 @@ def test_a_grammar_is_given_the_arguments_of_each_tool_or_references_in_their_pl
     assert fits("fare", start="${b}", end="Rome", seats=2)
     assert fits("fare", start="Oslo", end="Rome", seats="${b.seats}")
     assert not fits("fare", start="Oslo", end="Rome", seats="two")
+    assert fits("pay", iban="${b}")
+    assert not fits("pay", iban="b")
     assert not fits("fare", city="Oslo")
     assert not fits("book", city="Oslo")
 
