@@ -25,7 +25,7 @@ def promote(app: Path = Path(), adapter: str | None = None) -> str:
         identity, report = _newest(store, adapter)
         assert report.verdict is not None
         if not report.verdict.promoted:
-            raise NotPromoted(f"not promoted: {report.verdict.why}")
+            raise NotPromoted(report.verdict.why)
         back = taken_back(store, plan, report)
         if back is not None and adapter is None:
             raise UsageError(

@@ -118,7 +118,7 @@ async def following(
     if known is None and not context.dry:
         _log.warning(
             "%s: nothing was promoted to %s yet, so the base answers alone. "
-            "`kickwheel turn` makes an adapter for it.",
+            "`kickwheel turn` makes an adapter, and promotes it once it is better.",
             *(context.name, ref),
         )
     model = make(context.name, await behind(known))
