@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from operator import is_
 from typing import Any
 
 from kickwheel.records import (
@@ -651,6 +652,4 @@ def _tool(tool: ToolSpec) -> ToolSpec:
 
 
 def _same(new: Any, old: Any) -> bool:
-    return new is old or (
-        len(new) == len(old) and all(a is b for a, b in zip(new, old, strict=True))
-    )
+    return new is old or (len(new) == len(old) and all(map(is_, new, old)))
