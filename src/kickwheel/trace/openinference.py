@@ -169,11 +169,10 @@ def _call(call: object) -> Any:
     inner = call.get("tool_call") if isinstance(call, Mapping) else None
     found: Any = inner if isinstance(inner, Mapping) else call
     function = found.get("function") if isinstance(found, Mapping) else None
-    name = function.get("name") if isinstance(function, Mapping) else None
-    if not isinstance(name, str):
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         return found
     # CrewAI's instrumentation writes Python's text of the name.
-    return {**found, "function": {**function, "name": name.strip("'")}}
+    return {**found, "function": {**function, "name": function["name"].strip("'")}}
 
 
 def _answer(result: object) -> Message:

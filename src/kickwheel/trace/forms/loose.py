@@ -169,8 +169,9 @@ def _is_call(value: object) -> bool:
 
 def _is_response(value: object) -> bool:
     """Whether it is an answer of OpenAI's Responses."""
-    known = isinstance(value, Mapping) and value.get("object") == "response"
-    return known and isinstance(value.get("output"), list)
+    if not isinstance(value, Mapping) or value.get("object") != "response":
+        return False
+    return isinstance(value.get("output"), list)
 
 
 def _items(output: list[Any]) -> tuple[Message, ...]:
@@ -210,7 +211,7 @@ def _said(entry: Mapping[str, Any], role: Role) -> tuple[Message, ...]:
     return (*answers, message)
 
 
-def _typed(part: object) -> object:
+def _typed(part: Any) -> Any:
     """A part with its type; Bedrock's say by their only key what they are."""
     if not isinstance(part, Mapping) or "type" in part:
         return part
