@@ -174,11 +174,13 @@ def trained(plan: Plan) -> Trainable:
     return Trainable(str(beside) if beside.exists() else base, adapter)
 
 
-def check_app(path: Path) -> Plan:
+def check_app(path: Path, *, complete: bool = False) -> Plan:
     """The app that the file, the folder's `app.yml`, or a snapshot describes.
 
     A snapshot is checked byte by byte, and stays as it is: its store is under KICKWHEEL_HOME.
 
+    Args:
+        complete: whether files, folders and code that parts name must be there, too.
     Raises:
         ConfigError: the file has mistakes; all of them are told, each with line and column.
         UsageError: the folder has no `app.yml`.
@@ -203,6 +205,8 @@ def check_app(path: Path) -> Plan:
                 part = _part(document, shelf, str(name), options, mistakes)
                 if part is not None:
                     parts[shelf, str(name)] = part
+    if complete:
+        _check_absent(document, parts, mistakes)
     _check_names(document, parts, mistakes)
     _check_circles(document, parts, mistakes)
     check_loop(document, mistakes)
@@ -488,6 +492,15 @@ def _part(
         for key, wrong in part.mistakes(document.file.parent):
             mistakes.append(document.mistake((*where, key), wrong))
     return part
+
+
+def _check_absent(
+    document: Document, parts: Mapping[tuple[str, str], Part], mistakes: list[Mistake]
+) -> None:
+    folder = document.file.parent.resolve()
+    for where, part in parts.items():
+        for key, what in part.absent(folder):
+            mistakes.append(document.mistake((*where, key), what))
 
 
 def needs(part: BaseModel) -> list[tuple[tuple[str | int, ...], str, str]]:

@@ -75,6 +75,36 @@ def test_a_workflow_of_nat_is_no_app_and_how_it_becomes_one_is_told(tmp_path: Pa
     assert kickwheel("check", "shop", cwd=tmp_path).returncode == 0
 
 
+def test_what_an_app_names_and_is_not_there_is_told_before_anything_is_asked(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "app.yml").write_text(
+        "tools:\n"
+        "  a: {kind: files, root: export}\n"
+        "  b: {kind: openapi, document: shop.yml}\n"
+        "  c: {kind: sql, url: 'sqlite:///orders.db'}\n"
+        "  d: {kind: python, functions: ['desk:find', 'json:lodas']}\n"
+        "  e: {kind: shell, folders: {old: ./bin}}\n"
+    )
+    told = kickwheel("check", cwd=tmp_path).stderr.removeprefix("error: ").splitlines()
+    told = [line.removeprefix(f"{tmp_path}/").removeprefix("app.yml:") for line in told]
+    assert told == [
+        f"2:20: tools.a.root: there is no folder {tmp_path / 'export'}",
+        f"3:22: tools.b.document: there is no file {tmp_path / 'shop.yml'}",
+        f"4:18: tools.c.url: there is no SQLite file {tmp_path / 'orders.db'}",
+        f'5:21: tools.d.functions: "desk:find" cannot be imported: there is no desk.py in '
+        f"{tmp_path}, and no package of that name is installed",
+        '5:21: tools.d.functions: "json:lodas": json has no "lodas". Did you mean "loads"?',
+        f"6:20: tools.e.folders: there is no folder {tmp_path / 'bin'}",
+    ]
+    for folder in ("export", "bin"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "app.yml").write_text(
+        "tools: {a: {kind: files, root: export}, e: {kind: shell, folders: {old: ./bin}}}\n"
+    )
+    assert kickwheel("check", cwd=tmp_path).returncode == 0
+
+
 def test_an_app_in_this_folder_needs_no_name(tmp_path: Path) -> None:
     ended = kickwheel("check", cwd=made.app(tmp_path))
     assert ended.returncode == 0

@@ -77,6 +77,15 @@ class Part(BaseModel):
         """
         return ()
 
+    def absent(self, folder: Path) -> Iterable[tuple[str, str]]:
+        """What the options name and is not there, so that the part would not open: as `mistakes`,
+        but asked for only where the file is meant to be complete.
+
+        Args:
+            folder: of the app file; relative paths start here.
+        """
+        return ()
+
     @asynccontextmanager
     async def open(self, context: Context) -> AsyncGenerator[Any]:
         """The live thing, closed when the block ends."""

@@ -1,7 +1,7 @@
 """The options that tools in a sandbox share, and what they tell of a program."""
 
 import hashlib
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -41,6 +41,12 @@ class Confined(ToolPart):
     """Megabytes that the workspace may hold."""
     processes: Annotated[int, Field(ge=4)] = 64
     """Processes and threads of a program at once."""
+
+    def absent(self, folder: Path) -> Iterable[tuple[str, str]]:
+        """Folders to read that are none."""
+        for path in self.folders.values():
+            if not (folder / path).is_dir():
+                yield "folders", f"there is no folder {folder / path}"
 
     @asynccontextmanager
     async def opened(

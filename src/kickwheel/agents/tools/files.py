@@ -7,7 +7,7 @@ it was written in; what is changed stays in its own.
 import io
 import os
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -47,6 +47,11 @@ class Files(ToolPart):
     encoding: Annotated[str, AfterValidator(_encoding)] | None = None
     """How the files are written; by default what a byte order mark says, else UTF-8, and cp1252
     wherever that does not fit."""
+
+    def absent(self, folder: Path) -> Iterable[tuple[str, str]]:
+        """A root that is no folder."""
+        if not (folder / self.root).is_dir():
+            yield "root", f"there is no folder {folder / self.root}"
 
     @asynccontextmanager
     async def open(self, context: Context) -> AsyncGenerator[Toolbox]:

@@ -5,8 +5,9 @@ servers and of who may ask is kept to: requests go to its servers only.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import aiohttp
@@ -92,6 +93,15 @@ class OpenApi(ToolPart):
     key or token; `user` and `password`; `client_id` and `client_secret`; or `caller`, the token of
     whoever asked the agent."""
 
+    def absent(self, folder: Path) -> Iterable[tuple[str, str]]:
+        """A document that is a file, and not there."""
+        if not self._elsewhere and not (folder / self.document).is_file():
+            yield "document", f"there is no file {folder / self.document}"
+
+    @property
+    def _elsewhere(self) -> bool:
+        return self.document.startswith(("http://", "https://"))
+
     @asynccontextmanager
     async def open(self, context: Context) -> AsyncGenerator[Toolbox]:
         """The operations as tools."""
@@ -101,7 +111,7 @@ class OpenApi(ToolPart):
             yield [self._tool(opened, gate, operation) for operation in document.operations]
 
     async def _read(self, opened: aiohttp.ClientSession, context: Context) -> ApiDocument:
-        if not self.document.startswith(("http://", "https://")):
+        if not self._elsewhere:
             path = context.folder / self.document
             return self._said(bundled(path), str(path))
         call = Call(method="GET", url=self.document, headers={"Accept": "*/*"})

@@ -8,9 +8,10 @@ signature, descriptions from the docstring (Google, NumPy or Sphinx style) or fr
 import inspect
 import typing
 import warnings
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
@@ -32,6 +33,14 @@ class Python(ToolPart):
     functions: Annotated[tuple[str, ...], Field(min_length=1)]
     """The functions, each `package.module:name`, looked up in the app's folder first. Async ones
     are awaited, others run in a thread of their own."""
+
+    def absent(self, folder: Path) -> Iterable[tuple[str, str]]:
+        """Functions that cannot be imported."""
+        for name in self.functions:
+            try:
+                code(name, folder)
+            except UsageError as error:
+                yield "functions", str(error)
 
     @asynccontextmanager
     async def open(self, context: Context) -> AsyncGenerator[Toolbox]:

@@ -4,8 +4,9 @@ The model writes SQL, with what a user said as values beside it, never in it. It
 there are as far as the room goes, and asks for the rest.
 """
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -15,6 +16,7 @@ from kickwheel.agents.tools.database import Answer, Database, database_url
 from kickwheel.agents.tools.statement import changing, reading
 from kickwheel.agents.tools.tables import SCHEMA_CHARS, Table, described, summary, tables
 from kickwheel.agents.tools.tool import InvalidArguments, Limits, Tool, Toolbox, ToolPart, safe
+from kickwheel.core.errors import KickwheelError
 from kickwheel.core.plugins import Context, nearest
 from kickwheel.records import ToolSpec
 
@@ -39,6 +41,15 @@ class Sql(ToolPart):
     """Rows in one answer at most; the agent pages through the rest."""
     write: bool = False
     """Whether rows may be changed, by a tool of its own."""
+
+    def absent(self, folder: Path) -> Iterable[tuple[str, str]]:
+        """A file of SQLite's that is not there."""
+        written = self.url.get_secret_value()
+        if written.startswith("sqlite:"):
+            try:
+                database_url(written, folder)
+            except KickwheelError as error:
+                yield "url", str(error)
 
     @asynccontextmanager
     async def open(self, context: Context) -> AsyncGenerator[Toolbox]:
