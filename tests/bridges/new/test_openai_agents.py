@@ -86,6 +86,15 @@ class OverResponses(OpenAiAgents):
         return OpenAIResponsesModel("stub", AsyncOpenAI(base_url=url, api_key="sk-stub"))
 
 
+class HandingOver(OpenAiAgents):
+    """Its agent hands each question over to another one."""
+
+    kind = "openai_agents_handoff"
+
+    def agent(self, model: Any, tools: list[Any]) -> Any:
+        return Agent(name="front", model=model, handoffs=[super().agent(model, tools)])
+
+
 class Overheard(TracingProcessor):
     """Counts what would be sent to OpenAI."""
 
@@ -129,6 +138,16 @@ async def test_over_its_default_protocol_it_tells_of_tools_and_tokens(
     framework = OverResponses()
     traces = await telemetry.told(framework, stub, recording, streamed=streamed)
     telemetry.whole(framework, traces, streamed=streamed)
+
+
+async def test_what_an_agent_says_that_was_handed_over_to_is_learned_too(
+    stub: Stub, recording: Recording
+) -> None:
+    stub.arguments["transfer_to_desk"] = {}
+    (found,) = await telemetry.told(HandingOver(), stub, recording, streamed=False)
+    first, last = telemetry.learned(found)
+    assert [call.name for call in first.answer.tool_calls] == ["transfer_to_desk"]
+    assert last.answer.content == ANSWER
 
 
 async def test_a_run_of_ours_leaves_nothing_to_be_sent_to_openai(

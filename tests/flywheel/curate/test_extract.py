@@ -33,6 +33,9 @@ def test_an_agent_that_neither_was_asked_nor_answered_frames_the_one_in_it() -> 
         a_model("model", "desk", "Sunny."),
     )
     assert learned(frame, *inside) == [("Sunny.", [])]
+    # Whom the conversation was handed over to answers it, too.
+    other = (a_span("other", "workflow", "agent"), a_model("after", "other", "All day."))
+    assert learned(frame, *inside, *other) == [("Sunny.", []), ("All day.", [])]
     # One that was asked stands for itself: whoever works below it is another one.
     done = (Message(role="assistant", content="Done."),)
     asked = a_span("workflow", None, "agent", input=ASKED, output=done)

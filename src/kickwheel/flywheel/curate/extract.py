@@ -101,11 +101,14 @@ def _asked(trace: Trace, agent: str | None) -> list[Span]:
     """The calls of models that one agent made itself; of the root where none is named."""
     spans = {span.id: span for span in trace.spans}
     root = trace.spans[0]
-    if root.kind == "step" or (root.kind == "agent" and not root.input and not root.output):
-        # What others watch often begins with a request, a chain, or a frame around all agents that
-        # neither was asked nor answered; the agent in it is meant.
-        agents = (span for span in trace.spans[1:] if span.kind == "agent")
-        root = next((one for one in agents if _above(one, spans) in (None, root)), root)
+    whose = [root]
+    frame = root.kind == "agent" and not root.input and not root.output
+    if root.kind == "step" or frame:
+        # What others watch often begins with a request or a chain; the agent in it is meant. Those
+        # in a frame that neither was asked nor answered hand one conversation over: all are meant.
+        agents = [one for one in trace.spans[1:] if one.kind == "agent"]
+        inside = [one for one in agents if _above(one, spans) in (None, root)]
+        whose += inside if frame else inside[:1]
     found = []
     for span in trace.spans:
         if span.kind != "model":
@@ -114,7 +117,7 @@ def _asked(trace: Trace, agent: str | None) -> list[Span]:
         if agent is not None:
             mine = above is not None and above.kind == "agent" and above.name == agent
         else:
-            mine = above is None or above is root or above is trace.spans[0]
+            mine = above is None or any(above is one for one in whose)
         if mine:
             found.append(span)
     return found
