@@ -199,7 +199,7 @@ async def test_what_a_collector_refuses_or_rejects_is_counted(
 
 
 async def test_what_waits_is_bounded_and_the_end_does_not_wait_for_ever(
-    unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch
+    unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(send, "WAITING", 10)
     monkeypatch.setattr(send, "CLOSE_S", 0.1)
@@ -207,6 +207,7 @@ async def test_what_waits_is_bounded_and_the_end_does_not_wait_for_ever(
         sender.take(a_trace(number) for number in range(1, 31))
         assert sender.lost == 20
     assert (sender.sent, sender.lost) == (0, 30)
+    assert f"30 spans did not reach http://127.0.0.1:{unused_tcp_port}/v1/traces" in caplog.text
 
 
 async def test_the_base_url_and_the_whole_one_mean_the_same() -> None:

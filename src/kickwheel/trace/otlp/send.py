@@ -188,6 +188,12 @@ async def sending(target: Target) -> AsyncGenerator[Sender]:
             yield sender
         finally:
             await sender.close(running)
+            if sender.lost:
+                _log.warning(
+                    "%d spans did not reach %s; they are in the store, and `kickwheel export` "
+                    "sends them.",
+                    *(sender.lost, target.traces),
+                )
 
 
 def connected() -> aiohttp.ClientSession:
