@@ -189,7 +189,7 @@ def test_a_conversation_is_put_as_anthropic_wants_it() -> None:
     assert body["tools"][0]["input_schema"] == {"type": "object", "properties": {}}
     assert body["tool_choice"] == {"type": "any"}
     assert (body["max_tokens"], body["temperature"], body["stop_sequences"]) == (100, 1.0, ["END"])
-    assert body["extra_body"] == {"metadata": {"user_id": "u"}}
+    assert body["metadata"] == {"user_id": "u"}
     assert "seed" not in body
 
 
@@ -291,6 +291,20 @@ async def test_the_wait_that_is_asked_for_is_kept_under_one_deadline(tmp_path: P
         with pytest.raises(ModelError) as caught:
             await complete(model, ASKED)
     assert (caught.value.status, caught.value.retry_after_s, len(server.asked)) == (429, 60.0, 1)
+
+
+async def test_a_model_that_takes_no_temperature_is_asked_without_it(tmp_path: Path) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if "temperature" not in await request.json():
+            return await events(request, *text("Me."))
+        said = {"type": "invalid_request_error", "message": "`temperature` is deprecated for this."}
+        return web.json_response({"type": "error", "error": said}, status=400)
+
+    asked = ChatRequest(messages=ASKED.messages, temperature=0.0)
+    async with claude(tmp_path, answer) as (model, server):
+        for _ in range(2):
+            assert (await complete(model, asked)).message.content == "Me."
+    assert len(server.asked) == 3
 
 
 async def test_an_error_in_the_stream_has_its_kind(tmp_path: Path) -> None:

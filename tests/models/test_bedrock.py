@@ -280,6 +280,21 @@ async def test_an_error_has_its_status_and_the_servers_words(
     assert len(server.asked) == tries
 
 
+async def test_a_model_that_takes_no_temperature_is_asked_without_it(tmp_path: Path) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if "temperature" not in (await request.json()).get("inferenceConfig", {}):
+            return await events(request, *text("Me."))
+        headers = {"x-amzn-ErrorType": "ValidationException"}
+        said = {"message": "temperature is deprecated for this model."}
+        return web.json_response(said, status=400, headers=headers)
+
+    asked = ChatRequest(messages=ASKED.messages, temperature=0.0)
+    async with bedrock(tmp_path, answer) as (model, server):
+        for _ in range(2):
+            assert (await complete(model, asked)).message.content == "Me."
+    assert len(server.asked) == 3
+
+
 async def test_an_error_in_the_stream_has_its_kind(tmp_path: Path) -> None:
     async def answer(request: web.Request) -> web.StreamResponse:
         broken = frame("throttlingException", {"message": "too many"}, "exception")

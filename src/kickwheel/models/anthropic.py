@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +18,17 @@ from kickwheel.models.pictures import Eyes, Input, eyes
 from kickwheel.models.prices import Prices
 from kickwheel.models.retry import Refused, persist, refused
 from kickwheel.models.sent import Sent
+from kickwheel.models.taken import Taken
 from kickwheel.models.turns import label
 
 if TYPE_CHECKING:
     import anthropic
 
+_NAMED = frozenset(
+    ("model", "max_tokens", "messages", "system", "tools", "tool_choice", "stop_sequences")
+)
+"""What the SDK takes by name in each of its versions; it has no temperature from 2.0 on, but all
+else goes into the body as it is."""
 _STATUS = {
     "invalid_request_error": 400,
     "authentication_error": 401,
@@ -100,6 +106,7 @@ class AnthropicModel:
         self._client, self._key = client, key
         self._max_tokens, self._prices = max_tokens, prices
         self._eyes = sees
+        self._taken = Taken(name)
 
     @property
     def sees(self) -> bool:
@@ -127,7 +134,7 @@ class AnthropicModel:
                 f"{self.name}: Anthropic wants a key. Set ANTHROPIC_API_KEY.", status=401
             )
         deadline = asyncio.get_running_loop().time() + request.timeout_s
-        body = message_body(request, self.model, self._max_tokens, self._eyes)
+        body = self._body(request)
         labelled = bool(request.labels and request.constrained)
         reading = Reading(self.model)
         text = ""
@@ -153,24 +160,32 @@ class AnthropicModel:
         return Sent(
             model=self.name,
             url=url,
-            body=message_body(request, self.model, self._max_tokens, self._eyes),
+            body=self._body(request),
         )
 
-    async def _begun(
-        self, body: Mapping[str, Any], deadline: float
-    ) -> "anthropic.AsyncStream[Any]":
+    def _body(self, request: ChatRequest) -> dict[str, Any]:
+        body = message_body(request, self.model, self._max_tokens, self._eyes)
+        return self._taken.fitted(body)
+
+    async def _begun(self, body: dict[str, Any], deadline: float) -> "anthropic.AsyncStream[Any]":
         import anthropic
 
         try:
             async with asyncio.timeout_at(deadline):
                 create: Any = self._client.messages.create
-                return await create(**body, stream=True)  # type: ignore[no-any-return]
+                named = {key: value for key, value in body.items() if key in _NAMED}
+                more = {key: value for key, value in body.items() if key not in _NAMED}
+                return await create(  # type: ignore[no-any-return]
+                    **named, stream=True, extra_body=more
+                )
         except TimeoutError as error:
             raise self._late() from error
         except anthropic.APITimeoutError as error:
             told = ModelError(f"{self.name}: {self._client.base_url} does not answer", status=504)
             raise Refused(told, again=True) from error
         except anthropic.APIStatusError as error:
+            if error.status_code == 400 and self._taken.learned(str(error), body):
+                return await self._begun(self._taken.fitted(body), deadline)
             text = self._clean(f"{self.name}: Anthropic answers {error.status_code}: {error}")
             hint = "the key (ANTHROPIC_API_KEY, or `api_key`)"
             raise refused(text, error.status_code, error.response.headers, key_hint=hint) from error

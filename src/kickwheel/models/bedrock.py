@@ -20,6 +20,7 @@ from kickwheel.models.pictures import Eyes, Input, eyes
 from kickwheel.models.prices import Prices
 from kickwheel.models.retry import Refused, persist, refused
 from kickwheel.models.sent import Sent
+from kickwheel.models.taken import Taken
 from kickwheel.models.turns import label
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ class BedrockModel:
         self.name, self.model = name, model
         self._client, self._threads, self._prices = client, threads, prices
         self._eyes = sees
+        self._taken = Taken(name)
 
     @property
     def sees(self) -> bool:
@@ -135,7 +137,7 @@ class BedrockModel:
                 cut in the middle; 401 where AWS does not let us in.
         """
         deadline = asyncio.get_running_loop().time() + request.timeout_s
-        body = converse_body(request, self.model, self._eyes)
+        body = self._body(request)
         labelled = bool(request.labels and request.constrained)
         reading = Reading(self.model)
         text = ""
@@ -160,10 +162,17 @@ class BedrockModel:
     def sent(self, request: ChatRequest) -> Sent:
         """What is posted for the request."""
         url = f"{self._client.meta.endpoint_url}/model/{self.model}/converse-stream"
-        body = converse_body(request, self.model, self._eyes)
+        body = self._body(request)
         return Sent(model=self.name, url=url, body=body)
 
-    async def _begun(self, body: Mapping[str, Any], deadline: float) -> "_Events":
+    def _body(self, request: ChatRequest) -> dict[str, Any]:
+        return self._fitted(converse_body(request, self.model, self._eyes))
+
+    def _fitted(self, body: dict[str, Any]) -> dict[str, Any]:
+        hints = body.get("inferenceConfig")
+        return {**body, "inferenceConfig": self._taken.fitted(hints)} if hints else body
+
+    async def _begun(self, body: dict[str, Any], deadline: float) -> "_Events":
         from botocore import exceptions as aws
 
         try:
@@ -173,6 +182,8 @@ class BedrockModel:
             meta = error.response.get("ResponseMetadata", {})
             text = f"{self.name}: Bedrock answers {error}"
             status, headers = meta.get("HTTPStatusCode", 502), meta.get("HTTPHeaders", {})
+            if status == 400 and self._taken.learned(text, body.get("inferenceConfig", {})):
+                return await self._begun(self._fitted(body), deadline)
             if "ExpiredToken" in str(error.response.get("Error", {}).get("Code")):
                 status = 401
             raise refused(text, status, headers, key_hint="AWS credentials") from error

@@ -207,7 +207,8 @@ class RemoteModel:
             # Its grammar holds an answer to such schemas only; of others it just does its best.
             if held is not None and held.get("type") == "object" and all_required(held):
                 form |= {"schema": held, "strict": True}
-        return body, _LABEL if request.labels and request.constrained else None
+        label = _LABEL if request.labels and request.constrained else None
+        return self._wire.taken.fitted(body), label
 
     def sent(self, request: ChatRequest) -> Sent:
         """What is posted for the request."""

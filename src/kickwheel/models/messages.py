@@ -138,8 +138,7 @@ def message_body(
         body["stop_sequences"] = list(request.stop)
     if request.extra:
         known = ("stream", "stream_options", "cache_prompt", *body)
-        extra = {key: value for key, value in request.extra.items() if key not in known}
-        body["extra_body"] = extra
+        body |= {key: value for key, value in request.extra.items() if key not in known}
     return body
 
 

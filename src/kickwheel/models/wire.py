@@ -13,6 +13,7 @@ from yarl import URL
 from kickwheel.core import redact
 from kickwheel.core.errors import ModelError
 from kickwheel.models.retry import Refused, persist, refused
+from kickwheel.models.taken import Taken
 
 CONNECT_S = 10.0
 LONGEST_BODY = 16 << 20
@@ -44,6 +45,8 @@ class Wire:
     ) -> None:
         self._session, self._name, self._key = session, name, key
         self.url = url.rstrip("/")
+        self.taken = Taken(name)
+        """What its model does not take."""
         self._urls: dict[str, URL] = {}
         self._headers = {"Content-Type": "application/json"}
         if key:
@@ -146,6 +149,10 @@ class Wire:
         response.close()
         if response.status == 200:
             raise Refused(self._cut(), again=True)
+        if response.status == 400:
+            asked = msgspec.json.decode(data)
+            if self.taken.learned(_said(said), asked):
+                return await self._begun(path, encoded(self.taken.fitted(asked)), deadline)
         text = f"{self._name}: {self.url} answers {response.status}: {self.clean(_said(said))}"
         hint = "the key (OPENAI_API_KEY, or `api_key`)"
         raise refused(text, response.status, response.headers, key_hint=hint)
