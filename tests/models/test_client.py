@@ -7,12 +7,14 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from email.utils import formatdate
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 from msgspec import structs
 
-from kickwheel.core.errors import ModelError
+from kickwheel import open_app
+from kickwheel.core.errors import ModelError, UsageError
 from kickwheel.models import retry
 from kickwheel.models.chat import ChatRequest, TextDelta, Usage, complete
 from kickwheel.models.client import OPENAI_URL, RemoteModel, chat_body, open_remote
@@ -151,7 +153,18 @@ async def test_an_error_has_its_status_and_the_servers_words(
             await complete(model, ASKED)
     assert caught.value.status == told
     assert KEY not in str(caught.value)
+    assert ("is wrong. Check the key (" in str(caught.value)) == (told == 401)
     assert len(server.asked) == tries
+
+
+async def test_an_address_in_the_environment_that_is_none_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "app.yml").write_text("models: {general: {kind: openai, model: any}}\n")
+    monkeypatch.setenv("OPENAI_BASE_URL", "localhost:11434/v1")
+    with pytest.raises(UsageError, match='OPENAI_BASE_URL is "localhost:11434/v1"; it must begin'):
+        async with open_app(tmp_path):
+            pass
 
 
 async def test_a_wait_longer_than_the_request_is_not_begun() -> None:
@@ -238,10 +251,12 @@ async def test_labels_travel_as_a_schema_and_come_back_as_words() -> None:
         return await stream(request, chunk(content='{"label"'), chunk("stop", content=':"spam"}'))
 
     async with remote(answer) as (model, server):
-        asked = ChatRequest(messages=ASKED.messages, labels=("spam", "ham"))
+        asked = ChatRequest(messages=ASKED.messages, labels=("spam", "ham"), max_tokens=8)
         assert (await complete(model, asked)).message.content == "spam"
-    schema = server.asked[0][1]["response_format"]["json_schema"]["schema"]
+    body = server.asked[0][1]
+    schema = body["response_format"]["json_schema"]["schema"]
     assert schema["properties"]["label"]["enum"] == ["spam", "ham"]
+    assert "max_tokens" not in body, "a model that thinks first would not come to the label"
 
 
 async def test_openai_itself_is_held_to_a_schema_that_its_grammar_can_hold() -> None:

@@ -13,7 +13,7 @@ from msgspec import structs
 from pydantic import SecretStr, field_validator
 
 from kickwheel.core.config import key_from
-from kickwheel.core.errors import ModelError
+from kickwheel.core.errors import ModelError, UsageError
 from kickwheel.core.plugins import Context, Part
 from kickwheel.models.answer import Answer
 from kickwheel.models.arguments import without_choices
@@ -74,8 +74,15 @@ class OpenAI(Part):
 
 
 def default_url() -> str:
-    """Where OpenAI's protocol is spoken if nobody says where: OPENAI_BASE_URL, else OpenAI."""
-    return os.environ.get("OPENAI_BASE_URL") or OPENAI_URL
+    """Where OpenAI's protocol is spoken if nobody says where: OPENAI_BASE_URL, else OpenAI.
+
+    Raises:
+        UsageError: the variable is no URL.
+    """
+    url = os.environ.get("OPENAI_BASE_URL") or OPENAI_URL
+    if not url.startswith(("http://", "https://")):
+        raise UsageError(f'OPENAI_BASE_URL is "{url}"; it must begin with http:// or https://')
+    return url
 
 
 @asynccontextmanager
@@ -270,9 +277,12 @@ def chat_body(request: ChatRequest, model: str, *, limit: str = "max_tokens") ->
         if choice not in ("auto", "none", "required"):
             choice = {"type": "function", "function": {"name": choice}}
         body["tool_choice"] = choice
-    schema = request.json_schema
+    schema, most = request.json_schema, request.max_tokens
     if request.labels:
         schema = label_schema(_LABEL, request.labels)
+        if request.constrained:
+            # Its schema keeps it short, and models that think first count that in the limit.
+            most = None
     if schema is not None and request.constrained:
         body["response_format"] = {
             "type": "json_schema",
@@ -281,7 +291,7 @@ def chat_body(request: ChatRequest, model: str, *, limit: str = "max_tokens") ->
     for key, value in (
         ("temperature", request.temperature),
         ("top_p", request.top_p),
-        (limit, request.max_tokens),
+        (limit, most),
         ("seed", request.seed),
         ("stop", list(request.stop) or None),
     ):

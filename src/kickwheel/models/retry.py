@@ -88,7 +88,7 @@ def refused(
         again = headers["x-should-retry"] == "true"
     ours = 502
     if status in (401, 403):
-        text, ours = f"{text} Check {key_hint}.", 401
+        text, ours = f"{text.rstrip(' .')}. Check {key_hint}.", 401
     elif status == 529:  # Anthropic is overloaded: come back later.
         ours = 429
     elif status in (400, 404, 429):
