@@ -77,7 +77,7 @@ def by_model(model: Model) -> Extract:
             ),
             json_schema=_SCHEMA,
             temperature=0.0,
-            max_tokens=1_024,
+            max_tokens=4_096,
         )
         started = time.perf_counter()
         collected = Collected()
