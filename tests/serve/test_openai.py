@@ -214,7 +214,12 @@ def test_a_conversation_with_calls_and_results_is_taken(served: Served) -> None:
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
             "messages",
-            "parts must be text",
+            "the URL of a picture must begin with data: or https://",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]},
+            "messages",
+            "parts must be text or image_url; this one is input_audio",
         ),
         ({"temperature": 3}, "temperature", "from 0 to 2"),
         ({"max_tokens": 0}, "max_tokens", "at least 1"),
