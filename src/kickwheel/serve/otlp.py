@@ -49,8 +49,10 @@ def otlp_routes(traces: Traces) -> list[BaseRoute]:
         body: bytes, coding: str, encoding: ModuleType, workload: str | None, who: Caller
     ) -> Response:
         found = read(encoding.read(_unpacked(body, coding)), workload)
-        whose = {"tenant": who.tenant, "user": who.user, "sight": who.sight}
-        sent = [replace(one, **whose) for one in found.arrivals]
+        sent = [
+            replace(one, tenant=who.tenant, user=who.user, sight=who.sight)
+            for one in found.arrivals
+        ]
         foreign = traces.join(sent).foreign
         why = found.why or (_FOREIGN if foreign else "")
         return _response(200, encoding, encoding.answer(found.rejected + foreign, why))

@@ -244,7 +244,8 @@ def a_task(house: House, key: str) -> tuple[str, str]:
         (event,) = [event async for event in client.send_message(request)]
         return event.task.id, event.task.context_id
 
-    return _by_a2a(house, key, "boss", begin)
+    task, context = _by_a2a(house, key, "boss", begin)
+    return task, context
 
 
 def gets_task(house: House, key: str, task: tuple[str, str]) -> bool:
