@@ -279,10 +279,11 @@ async def test_a_summary_without_end_is_cut(store: Store) -> None:
     assert await tokens(await memory.before([*talk(60), user("Go on.")])) <= BUDGET
 
 
+@pytest.mark.parametrize("answer", [ModelError("down", status=503), " "], ids=["down", "empty"])
 async def test_without_an_answer_the_most_telling_sentences_stand_for_the_turns(
-    store: Store,
+    store: Store, answer: ModelError | str
 ) -> None:
-    small = Writes(ModelError("down", status=503))
+    small = Writes(answer)
     memory = WindowMemory("session", Turns(store.database), BUDGET, by_model(small))
     sent = await memory.before([*talk(60), user("Go on.")])
     assert "user: My locker has the number 4417, next to the sauna." in shown(sent)

@@ -57,6 +57,8 @@ def by_model(model: Model) -> Summarise:
         try:
             for piece in _pieces(messages):
                 said = await _asked(model, said, piece, limit)
+                if not said:  # As of a model that used its tokens up by thinking.
+                    return await extract(messages, limit)
         except ModelError:  # Its span tells of it; the conversation goes on all the same.
             return await extract(messages, limit)
         return said if estimate(said) <= limit else _clipped(said, limit)
