@@ -347,6 +347,8 @@ FITS = {
     "judge": "text",
 }
 """Metrics that only answers of one kind have."""
+TUNED = ("local", "vllm")
+"""Kinds of models that adapters are made for."""
 LOOKED_AT = 100
 """Lines of declared traffic that are looked at to know the kind of its answers."""
 
@@ -402,6 +404,9 @@ def check_loop(document: Document, mistakes: list[Mistake]) -> None:
     told = any(m.where.startswith(f"models.{name}") for m in mistakes)
     if isinstance(model, Mapping) and not model.get("adapter") and not told:
         what = f'has no "adapter": name the ref that a promotion moves, like app/{name}'
+        kind = str(model.get("kind"))
+        if kind not in TUNED and ":" not in kind:
+            what = f"cannot be tuned: it is of kind {kind}. Name one of kind {' or '.join(TUNED)}"
         mistakes.append(document.mistake(("models", name), what))
     for rule, what in _unmeasured(loop, files):
         mistakes.append(document.mistake(("flywheel", "gate", rule), what))

@@ -81,6 +81,11 @@ def test_all_mistakes_are_told_at_once_with_line_and_column(tmp_path: Path) -> N
         ("models: {m: {kind: local, context: x}}", "context: must be a whole number"),
         ("models: {m: {kind: openai, model: 5}}", "model: must be a text; in quotes where"),
         ("flywheel: {model: m, training_type: sft}", "finetuning_type: lora"),
+        ("models: {m: {kind: local}}\nflywheel: {model: m}", 'models.m: has no "adapter": name'),
+        (
+            "models: {m: {kind: openai, model: x}}\nflywheel: {model: m}",
+            "models.m: cannot be tuned: it is of kind openai. Name one of kind local or vllm",
+        ),
         ("flywheel: {training_type: lora}", '"model" is missing'),
         ("flywheel: {model: m, gate: {against: fewshot}}", 'Did you mean "few-shot"?'),
         ("flywheel: {model: m, gate: {metric: judge}}", "needs a model that judges"),
