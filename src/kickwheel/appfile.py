@@ -5,6 +5,7 @@ Docstrings here are the file's documentation: they stand in its JSON Schema and 
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -39,6 +40,16 @@ class Holder(Section):
     """Whose traces, files, jobs and tuned models they see; without one only their own."""
     token: SecretStr | None = None
     """What tools that act in the caller's name (`auth: caller`, `as_caller`) show for them."""
+
+    @field_validator("key")
+    @classmethod
+    def _whole_digest(cls, key: SecretStr) -> SecretStr:
+        written = key.get_secret_value()
+        if written.startswith("sha256:") and not re.fullmatch(r"sha256:[0-9a-f]{64}", written):
+            raise ValueError(
+                "sha256: wants the 64 hex digits of the key's digest: `printf %s KEY | sha256sum`"
+            )
+        return key
 
 
 class Oauth(Section):

@@ -80,6 +80,7 @@ def test_all_mistakes_are_told_at_once_with_line_and_column(tmp_path: Path) -> N
         ("agents: {a: {kind: router, agents: [b]}}", "agents: must have at least 2 entries, not 1"),
         ("models: {m: {kind: local, context: x}}", "context: must be a whole number"),
         ("models: {m: {kind: openai, model: 5}}", "model: must be a text; in quotes where"),
+        ("serve: {auth: {keys: [{key: 'sha256:8f0e', user: a}]}}", "keys[0].key: sha256: wants"),
         ("flywheel: {model: m, training_type: sft}", "finetuning_type: lora"),
         ("models: {m: {kind: local}}\nflywheel: {model: m}", 'models.m: has no "adapter": name'),
         (
