@@ -209,6 +209,7 @@ def check_app(path: Path, *, complete: bool = False) -> Plan:
         _check_absent(document, parts, mistakes)
     _check_names(document, parts, mistakes)
     _check_circles(document, parts, mistakes)
+    _check_money(document, parts, mistakes)
     check_loop(document, mistakes)
     check_record(document, mistakes)
     check_offer(document, mistakes)
@@ -564,6 +565,27 @@ def _check_circles(
     for key in parts:
         if key not in done:
             visit(key, ())
+
+
+def _check_money(
+    document: Document, parts: Mapping[tuple[str, str], Part], mistakes: list[Mistake]
+) -> None:
+    """A budget of dollars counts nothing where a model's tokens have no prices."""
+    for key, part in parts.items():
+        if getattr(getattr(part, "budget", None), "cost_usd", None) is None:
+            continue
+        asked, found = [key], {key}
+        while asked:
+            one = asked.pop()
+            more = {(shelf, name) for _, shelf, name in needs(parts[one])} & parts.keys() - found
+            found |= more
+            asked += more
+            if getattr(parts[one], "prices", 0) is None:
+                what = (
+                    f"cannot count what {one[1]} costs, which has no prices. Give it some, for "
+                    "example prices: {input: 0.25, output: 2.0}"
+                )
+                mistakes.append(document.mistake((*key, "budget", "cost_usd"), what))
 
 
 def _order(plan: Plan, only: Collection[str] | None) -> list[tuple[str, str]]:

@@ -124,7 +124,8 @@ async def test_every_agent_on_the_page_answers(
 ) -> None:
     for name, text in FILES.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
-    app = re.sub(r"\{kind: (openai|local), .*?\}", OF_THE_TEST, block(f"agents/{kind}.md", "yaml"))
+    named = r"\{kind: (?:openai|local)(?:[^{}]|\{[^{}]*\})*\}"
+    app = re.sub(named, OF_THE_TEST, block(f"agents/{kind}.md", "yaml"))
     async with desk(tmp_path, says, app) as (opened, server):
         names = [name for shelf, name in opened.plan.parts if shelf == "agents"]
         for name in names:
@@ -138,7 +139,7 @@ async def test_every_agent_on_the_page_answers(
     assert names
 
 
-OF_THE_TEST = "{kind: openai, model: m, base_url: URL, api_key: k}"
+OF_THE_TEST = "{kind: openai, model: m, base_url: URL, api_key: k, prices: {input: 1, output: 2}}"
 
 
 def test_the_step_on_the_page_is_read_as_a_call() -> None:

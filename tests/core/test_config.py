@@ -118,6 +118,23 @@ def test_a_base_that_does_not_exist_is_told_where_it_stands(
     assert says in line
 
 
+def test_dollars_that_nobody_could_count_are_told_however_far_in_they_are_spent(
+    tmp_path: Path,
+) -> None:
+    agents = (
+        "agents:\n  a: {kind: tool_loop, model: m}\n"
+        "  b: {kind: router, agents: [a, c], rules: [{match: x, agent: c}], otherwise: a,\n"
+        "      budget: {cost_usd: 1}}\n  c: {kind: human}\n"
+    )
+    openai = "{kind: openai, model: x"
+    inner = f"  n: {openai}}}\n  m: {{kind: cache, model: n}}\n{agents}"
+    (line,) = told(tmp_path, f"models:\n{inner}")
+    assert "agents.b.budget.cost_usd: cannot count what n costs" in line
+    priced = inner.replace("model: x}", "model: x, prices: {input: 1, output: 2}}")
+    (tmp_path / "app.yml").write_text(f"models:\n{priced}")
+    assert check_app(tmp_path).parts
+
+
 def test_what_only_the_disk_knows_of_a_vllm_base_is_told_too(tmp_path: Path) -> None:
     first, second = told(
         tmp_path,
