@@ -242,6 +242,8 @@ def test_an_export_of_nothing_leaves_the_file_that_is_there(tmp_path: Path) -> N
     ended = kickwheel("export", "spans.jsonl", "--workload", "nobody", cwd=tmp_path)
     assert ended.returncode == 1
     assert 'no traces of "nobody"' in ended.stderr
+    told = kickwheel("traces", "--workload", "nobody", cwd=tmp_path).stdout
+    assert "without --workload and --tenant it lists all" in told
     assert (tmp_path / "spans.jsonl").read_text() == "earlier"
 
 

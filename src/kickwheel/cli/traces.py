@@ -22,6 +22,9 @@ def command(app: Path, workload: str | None, tenant: str | None, limit: int, as_
     if as_json:
         show_json(found)
         return
+    if not found and (workload or tenant):
+        click.echo("no such traces: without --workload and --tenant it lists all")
+        return
     if not found:
         click.echo("no traces here: an answer leaves one, and kickwheel import brings others")
         return
