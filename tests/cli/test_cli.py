@@ -347,4 +347,4 @@ def test_traces_are_listed_and_exported_of_all_tenants_or_of_one(tmp_path: Path)
     assert kickwheel("export", str(app), file, "--tenant", "clinic").stdout.startswith("2 traces")
     theirs = Path(file).read_text()
     assert [trace.id in theirs for trace in kept] == [True, False, True, False]
-    assert kickwheel("traces", str(app), "--tenant", "nobody").stdout.startswith("no traces here")
+    assert kickwheel("traces", str(app), "--tenant", "nobody").stdout.startswith("no such traces")
