@@ -182,7 +182,7 @@ def _fitting(schema: Any) -> st.SearchStrategy[Any]:
     match schema["type"]:
         case "object":
             inner = {name: _fitting(one) for name, one in schema["properties"].items()}
-            must = {name: one for name, one in inner.items() if name in schema["required"]}
+            must = {name: inner.pop(name) for name in schema["required"]}
             return st.fixed_dictionaries(must, optional=inner)
         case "array":
             return st.lists(_fitting(schema["items"]), min_size=3, max_size=3)
