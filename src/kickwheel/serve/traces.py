@@ -94,7 +94,7 @@ def trace_routes(traces: Traces, recorder: Recorder) -> list[Route]:
         found = traces.list(workload, sight=sight, limit=limit + 1, before=after)
         return {
             "object": "list",
-            "data": [{"object": "trace", **wire.to_plain(line)} for line in found[:limit]],
+            "data": [{"object": "trace", **wire.to_plain(one)} for one in found[:limit]],
             "after": found[limit - 1].cursor if len(found) > limit else None,
         }
 
