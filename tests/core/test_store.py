@@ -195,9 +195,9 @@ def test_a_step_that_raises_leaves_nothing_behind(tmp_path: Path, database: str 
         assert store.journal.step("run", "one", 1, lambda: 7, int) == 7
 
 
-def open_databases() -> int:
+def open_databases(folder: Path) -> int:
     links = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
-    return sum(1 for link in links if link.readlink().name == "store.db")
+    return sum(1 for link in links if link.readlink() == folder / "store.db")
 
 
 def test_threads_that_have_ended_leave_no_file_open(tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_threads_that_have_ended_leave_no_file_open(tmp_path: Path) -> None:
             thread.start()
             thread.join()
         # One that writes and one that reads.
-        assert open_databases() == 2
+        assert open_databases(tmp_path) == 2
 
         together = threading.Barrier(12)
 
@@ -221,8 +221,8 @@ def test_threads_that_have_ended_leave_no_file_open(tmp_path: Path) -> None:
             thread.start()
         for thread in threads:
             thread.join()
-        assert open_databases() <= 13
-    assert open_databases() == 0
+        assert open_databases(tmp_path) <= 13
+    assert open_databases(tmp_path) == 0
 
 
 def test_what_cannot_be_read_is_told_as_an_error_of_the_store(tmp_path: Path) -> None:
