@@ -21,6 +21,7 @@ from kickwheel.trace.record import OpenSpan, Recorder
 _TO_RECORD = (
     " What other servers answer is passed on and recorded by `kickwheel serve --record URL`."
 )
+_FOR_OTHERS = " What is to be passed on and recorded is asked at /t/PROJECT/v1 in place of /v1."
 
 
 class Sink(Protocol):
@@ -57,11 +58,16 @@ class Question:
 
 
 class Answering:
-    """What answers under which name, asked for clients."""
+    """What answers under which name, asked for clients.
 
-    def __init__(self, house: House, recorder: Recorder) -> None:
+    Args:
+        passing: whether other servers are asked, too, where the client names a project.
+    """
+
+    def __init__(self, house: House, recorder: Recorder, *, passing: bool = False) -> None:
         self._house = house
         self._recorder = recorder
+        self._passing = passing
         self._kinds: dict[str, SpanKind] = {}
 
     async def model(self, name: str, project: str = "") -> Model:
@@ -75,8 +81,8 @@ class Answering:
         try:
             return await self._house.model(name)
         except UsageError as error:
-            what = f"{error}{_TO_RECORD}" if project else str(error)
-            raise Refused(404, what, param="model", code="model_not_found") from error
+            hint = _TO_RECORD if project else _FOR_OTHERS if self._passing else ""
+            raise Refused(404, f"{error}{hint}", param="model", code="model_not_found") from error
 
     async def answer(self, model: Model, question: Question, sink: Sink) -> Collected:
         """Gives the pieces of the answer to the sink, and notes the whole in a trace.

@@ -103,7 +103,7 @@ class Front:
         files, jobs = Files(store), Jobs(store)
         self._worker = Worker(jobs, house, runner)
         seen = SeenHouse(house, jobs)
-        answering = Answering(seen, recorder)
+        answering = Answering(seen, recorder, passing=recorded is not None)
         self._chat = Chat(answering, store.artifacts)
         metrics = Metrics(recorder)
         self._responses = Responses(answering, store, keeper)

@@ -336,6 +336,13 @@ async def test_without_an_upstream_the_house_answers_and_the_traffic_is_the_proj
     assert trace.spans[0].name == "echo"
 
 
+async def test_who_asks_us_for_what_another_server_has_is_told_the_way(tmp_path: Path) -> None:
+    with running(tmp_path, Rooms(), upstream=Upstream("http://127.0.0.1:9/v1")) as server:
+        asked = AsyncOpenAI(base_url=f"{server.url}/v1", api_key="theirs", max_retries=0)
+        with pytest.raises(openai.NotFoundError, match="/t/PROJECT/v1 in place of /v1"):
+            await asked.chat.completions.create(model="gpt", messages=QUESTION)
+
+
 @pytest.mark.parametrize("path", ["/t/shop/chat", "/t//v1/models", "/t/shop/v1/../secret"])
 async def test_a_path_that_names_no_project_says_how_they_are_named(
     tmp_path: Path, path: str
