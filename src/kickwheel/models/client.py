@@ -303,14 +303,17 @@ def chat_body(request: ChatRequest, model: str, *, limit: str = "max_tokens") ->
     return body
 
 
-_tool_lists: dict[int, tuple[tuple[ToolSpec, ...], list[dict[str, Any]], msgspec.Raw]] = {}
+_tool_lists: dict[
+    tuple[int, ...], tuple[tuple[ToolSpec, ...], list[dict[str, Any]], msgspec.Raw]
+] = {}
 
 
 def _tools(tools: tuple[ToolSpec, ...]) -> tuple[list[dict[str, Any]], msgspec.Raw]:
     """The tools as entries of the protocol, and those as JSON."""
-    # An agent offers the same tuple with every request, so each is written once. It is kept here
-    # with what was made of it: its id stays its own.
-    known = _tool_lists.get(id(tools))
+    # An agent offers the same tools with every request, so each list is written once. They are kept
+    # here with what was made of them: their ids stay their own.
+    same = tuple(map(id, tools))
+    known = _tool_lists.get(same)
     if known is None:
         entries = [
             tool_to_openai(replace(tool, parameters=without_choices(tool.parameters)))
@@ -318,7 +321,7 @@ def _tools(tools: tuple[ToolSpec, ...]) -> tuple[list[dict[str, Any]], msgspec.R
         ]
         if len(_tool_lists) >= _TOOL_LISTS:
             _tool_lists.clear()
-        known = _tool_lists[id(tools)] = (tools, entries, msgspec.Raw(encoded(entries)))
+        known = _tool_lists[same] = (tools, entries, msgspec.Raw(encoded(entries)))
     return known[1], known[2]
 
 
