@@ -136,10 +136,11 @@ def code(target: str, folder: Path) -> Any:
     try:
         found = importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name != module.partition(".")[0]:  # What it imports itself is not there.
+        if not names(target, error.name):  # What it imports itself is not there.
             raise UsageError(f'"{target}" cannot be imported: {error}') from error
+        wanted = str(error.name).replace(".", "/")
         raise UsageError(
-            f'"{target}" cannot be imported: there is no {error.name}.py in {folder}, and no '
+            f'"{target}" cannot be imported: there is no {wanted}.py in {folder}, and no '
             "package of that name is installed"
         ) from error
     except Exception as error:  # The module is the user's: whatever it raises, it did not import.
@@ -150,6 +151,11 @@ def code(target: str, folder: Path) -> Any:
         known = {word for word in vars(found) if not word.startswith("_")}
         raise UsageError(f'"{target}": {module} has no "{name}". {nearest(name, known)}')
     return getattr(found, name)
+
+
+def names(target: str, module: str | None) -> bool:
+    """Whether `package.module:name` itself names the module, or a package that the module is in."""
+    return f"{target.partition(':')[0]}.".startswith(f"{module}.")
 
 
 def _part(found: object, kind: str) -> type[Part]:

@@ -20,7 +20,7 @@ from kickwheel import App, open_app
 from kickwheel.agents import Called, Event, Finished, Returned, Text
 from kickwheel.agents.bridges import bridge
 from kickwheel.agents.events import Agent
-from kickwheel.core.errors import MissingPackage, ModelError, UsageError
+from kickwheel.core.errors import ConfigError, MissingPackage, ModelError, UsageError
 from kickwheel.models.chat import ChatRequest, complete
 from kickwheel.records import Image, Message, ToolSpec, Trace, genai
 
@@ -224,6 +224,40 @@ async def test_a_framework_that_is_not_installed_is_told_with_its_remedy(tmp_pat
     with pytest.raises(MissingPackage, match=says):
         async with opened(tmp_path, "needy_desk:agent"):
             pass
+
+
+def test_check_tells_objects_that_are_not_there_with_file_line_and_key(tmp_path: Path) -> None:
+    (tmp_path / "needy_bots.py").write_text("import no_such_framework.agents\n")
+    (tmp_path / "halls").mkdir()
+    (tmp_path / "halls" / "__init__.py").touch()
+    objects = {
+        "right": f"{HOME}:BOT",
+        "wrong": f"{HOME}:BOTT",
+        "folder": "halls.desks:agent",
+        "needs": "needy_bots:agent",
+        "asks": f"{HOME}:with_parameters",
+    }
+    lines = [f'  {name}: {{kind: "{HOME}:BotAgent", object: "{o}"}}' for name, o in objects.items()]
+    tool = f'  several: {{kind: "{HOME}:BotTools", object: "{HOME}:severall"}}'
+    (tmp_path / "app.yml").write_text("\n".join(["agents:", *lines, "tools:", tool, ""]))
+
+    with pytest.raises(ConfigError) as caught:
+        kickwheel.check_app(tmp_path, complete=True)
+
+    told = [(mistake.line, mistake.where, mistake.what) for mistake in caught.value.mistakes]
+    assert [(line, where) for line, where, _ in told] == [
+        (3, "agents.wrong.object"),
+        (4, "agents.folder.object"),
+        (5, "agents.needs.object"),
+        (6, "agents.asks.object"),
+        (8, "tools.several.object"),
+    ]
+    wrong, folder, needs, asks, several = (what for _, _, what in told)
+    assert 'Did you mean "BOT"?' in wrong
+    assert f"there is no halls/desks.py in {tmp_path}" in folder
+    assert needs.endswith("which is not installed: pip install made-up")
+    assert "is a function with parameters" in asks
+    assert 'Did you mean "several"?' in several
 
 
 @pytest.mark.parametrize(

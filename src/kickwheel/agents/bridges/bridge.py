@@ -12,9 +12,10 @@ The framework is imported in the functions that use it, within `needs`.
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
-from kickwheel.agents.bridges.found import found
+from kickwheel.agents.bridges.found import absent, found
 from kickwheel.agents.bridges.heard import text
 from kickwheel.agents.offered import Offered
 from kickwheel.agents.tools import Limits, Tool, Toolbox, ToolPart
@@ -37,6 +38,10 @@ class TheirTools(ToolPart):
     """A tool or a list of them, `package.module:name`, looked up in the app's folder first; a
     function without parameters is called for it, an async one awaited, an async context manager
     entered."""
+
+    def absent(self, folder: Path) -> Iterable[tuple[str, str]]:
+        """An object that cannot be imported, or that has parameters."""
+        return absent(self.object, folder, self.install)
 
     @asynccontextmanager
     async def open(self, context: Context) -> AsyncGenerator[Toolbox]:

@@ -69,7 +69,7 @@ class CrewaiTools(TheirTools):
         async def call(arguments: dict[str, Any]) -> Any:
             if awaits:
                 return await theirs.arun(**arguments)
-            return await in_thread(lambda: theirs.run(**arguments))
+            return await in_thread(lambda: theirs.run(**arguments), stop=True)
 
         schema = theirs.args_schema.model_json_schema()
         return self.tool(theirs.name, theirs.description, schema, call)

@@ -1,13 +1,13 @@
 """An object of another framework, by the name that an app file has for it."""
 
 import inspect
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from kickwheel.core.errors import MissingPackage, UsageError
-from kickwheel.core.plugins import code
+from kickwheel.core.plugins import code, names
 
 
 @asynccontextmanager
@@ -23,7 +23,7 @@ async def found(target: str, folder: Path, install: str) -> AsyncGenerator[Any]:
     thing = _code(target, folder, install)
     async with AsyncExitStack() as stack:
         if inspect.isroutine(thing):
-            thing = _made(thing, target)
+            thing = thing()
         if inspect.isawaitable(thing):
             thing = await thing
         if hasattr(thing, "__aenter__") and hasattr(thing, "__aexit__"):
@@ -36,22 +36,27 @@ def made_anew(target: str, folder: Path, install: str) -> bool:
     return inspect.isroutine(_code(target, folder, install))
 
 
+def absent(target: str, folder: Path, install: str) -> Iterable[tuple[str, str]]:
+    """What is wrong with the option `object`, as `Part.absent` tells it; nothing is called."""
+    try:
+        _code(target, folder, install)
+    except (UsageError, MissingPackage) as error:
+        yield "object", str(error)
+
+
 def _code(target: str, folder: Path, install: str) -> Any:
     try:
-        return code(target, folder)
+        thing = code(target, folder)
     except UsageError as error:
         missing = error.__cause__
-        itself = target.partition(":")[0].partition(".")[0]
-        if isinstance(missing, ModuleNotFoundError) and missing.name != itself:
+        if isinstance(missing, ModuleNotFoundError) and not names(target, missing.name):
             raise MissingPackage(f'"{target}" needs {missing.name}', install) from error
         raise
-
-
-def _made(function: Callable[..., Any], target: str) -> Any:
-    try:
-        inspect.signature(function).bind()
-    except TypeError as error:
-        raise UsageError(
-            f'"{target}" is a function with parameters; name an object, or a function without'
-        ) from error
-    return function()
+    if inspect.isroutine(thing):
+        try:
+            inspect.signature(thing).bind()
+        except TypeError as error:
+            raise UsageError(
+                f'"{target}" is a function with parameters; name an object, or a function without'
+            ) from error
+    return thing

@@ -64,6 +64,6 @@ class SmolagentsTools(TheirTools):
         told = get_tool_json_schema(theirs)["function"]
 
         async def call(arguments: dict[str, Any]) -> Any:
-            return await in_thread(lambda: theirs(**arguments))
+            return await in_thread(lambda: theirs(**arguments), stop=True)
 
         return self.tool(told["name"], told["description"], told["parameters"], call)

@@ -19,25 +19,19 @@ T = TypeVar("T")
 async def iterated(make: Callable[[], Iterator[T]]) -> AsyncGenerator[T]:
     """What an iterator gives, each as soon as it is there; it is made and runs in a thread.
 
-    Reading no further ends it at its next item: what it does until then nobody can stop.
+    Reading no further stops it, see `Stopped`: what waits in a call outside Python ends after that.
     """
-    left = threading.Event()
 
     def work(tell: Callable[[T], None]) -> None:
         for item in make():
-            if left.is_set():
-                return
             tell(item)
 
     async def beside(tell: Callable[[T], None]) -> None:
-        await in_thread(partial(work, across(tell)))
+        await in_thread(partial(work, across(tell)), stop=True)
 
-    try:
-        async with aclosing(as_it_happens(beside)) as items:
-            async for item in items:
-                yield item
-    finally:
-        left.set()
+    async with aclosing(as_it_happens(beside)) as items:
+        async for item in items:
+            yield item
 
 
 def across(tell: Callable[[T], None]) -> Callable[[T], None]:

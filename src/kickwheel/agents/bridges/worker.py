@@ -4,12 +4,13 @@ How it is asked, and what it tells meanwhile, its file in `agents/` says (`Their
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar
 
-from kickwheel.agents.bridges.found import found, made_anew
+from kickwheel.agents.bridges.found import absent, found, made_anew
 from kickwheel.agents.bridges.heard import Heard, Told
 from kickwheel.agents.durable import steps
 from kickwheel.agents.events import Finished
@@ -38,6 +39,10 @@ class TheirAgent(AgentPart):
     effects: Effects = "once"
     """What a run does to the world; it is one step of ours. `once`: killed in the middle, a person
     is asked before it is done again."""
+
+    def absent(self, folder: Path) -> Iterable[tuple[str, str]]:
+        """An object that cannot be imported, or that has parameters."""
+        return absent(self.object, folder, self.install)
 
     @asynccontextmanager
     async def open(self, context: Context) -> AsyncGenerator["Theirs"]:
