@@ -25,6 +25,7 @@ A tool gets arguments and gives text, perhaps with pictures; it knows neither ag
 New kind: one file here, one entry point in pyproject.toml, one page in docs/tools/.
 """
 
+from kickwheel.agents.tools.threads import Stopped
 from kickwheel.agents.tools.tool import (
     Effects,
     InvalidArguments,
@@ -35,4 +36,13 @@ from kickwheel.agents.tools.tool import (
     ToolPart,
 )
 
-__all__ = ["Effects", "InvalidArguments", "Limits", "Pictured", "Tool", "ToolPart", "Toolbox"]
+__all__ = [
+    "Effects",
+    "InvalidArguments",
+    "Limits",
+    "Pictured",
+    "Stopped",
+    "Tool",
+    "ToolPart",
+    "Toolbox",
+]

@@ -32,7 +32,7 @@ class Python(ToolPart):
 
     functions: Annotated[tuple[str, ...], Field(min_length=1)]
     """The functions, each `package.module:name`, looked up in the app's folder first. Async ones
-    are awaited, others run in a thread of their own."""
+    are awaited, others run in a thread of their own, and are stopped when nobody waits for them."""
 
     def absent(self, folder: Path) -> Iterable[tuple[str, str]]:
         """Functions that cannot be imported."""
@@ -98,7 +98,7 @@ class _Function:
         """What the function returns, as text."""
         bound = self._bind(arguments)
         run = partial(self._function, *bound.args, **bound.kwargs)
-        returned = await (run() if self._waits else in_thread(run))
+        returned = await (run() if self._waits else in_thread(run, stop=True))
         if inspect.isawaitable(returned):
             returned = await returned
         return returned if isinstance(returned, str) else _text(returned)
