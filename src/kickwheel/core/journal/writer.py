@@ -10,7 +10,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from kickwheel.core.errors import KickwheelError, RunLost, StoreError
@@ -46,7 +46,7 @@ class _Pending:
     """What is to be written of one run."""
 
     owner: str
-    begin: tuple[Any, ...] | None = None
+    begin: KeptRun | None = None
     steps: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     forgotten: list[str] = field(default_factory=list)
     asked: list[tuple[Any, ...]] = field(default_factory=list)
@@ -77,7 +77,7 @@ class Writer:
     def begin(self, run: KeptRun) -> None:
         """A new run, which nobody else can know of yet."""
         with self._lock:
-            self._pending(run.id, run.owner).begin = row(run)
+            self._pending(run.id, run.owner).begin = run
         self._wake_up()
 
     def step(
@@ -238,11 +238,17 @@ def _written(connection: "Connection", runs: dict[str, _Pending]) -> set[str]:
     begun: list[tuple[Any, ...]] = []
     steps, forgotten, asked, settled, ended, done = ([*begun] for _ in range(6))
     for run, pending in mine.items():
-        end = pending.end
-        if pending.begin is not None:
-            begun.append(pending.begin)
-        if end is not None:
-            ended.append((*end, now, "" if end[0] == "waiting" else pending.owner, run))
+        begin, end = pending.begin, pending.end
+        owner = "" if end is not None and end[0] == "waiting" else pending.owner
+        if begin is not None:
+            if end is not None:
+                state, result, error = end
+                begin = replace(
+                    begin, state=state, owner=owner, result=result, error=error, updated=now
+                )
+            begun.append(row(begin))
+        elif end is not None:
+            ended.append((*end, now, owner, run))
         if end is not None and end[0] == "done":
             # The answer is what is asked for again; how it came about is told by the trace.
             if pending.begin is None:
