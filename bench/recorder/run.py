@@ -143,7 +143,7 @@ async def measure(asked: argparse.Namespace, folder: str) -> None:
             folder=folder,
         ) as ours,
     ):
-        served = {"bare": bare, "ours": (ours[0].replace("/v1", "/t/bench/v1"), ours[1])}
+        served = {"bare": bare, "ours": (ours[0].replace("PROJECT", "bench"), ours[1])}
         for stream in (False, True):
             data = body(stream)
             print(f"{'streamed' if stream else 'whole'}, requests of {len(data)} bytes")

@@ -82,12 +82,12 @@ class Recording:
     """`kickwheel serve --record` in front of the stub."""
 
     url: str
-    """Up to `/v1`, for a project named in between."""
+    """As it says itself, with `PROJECT` where a project is named."""
     store: Path
 
     def project(self, name: str) -> str:
         """The URL at which traffic is kept as that project's."""
-        return self.url.replace("/v1", f"/t/{name}/v1")
+        return self.url.replace("PROJECT", name)
 
 
 @pytest.fixture(scope="session")
@@ -107,10 +107,10 @@ def recording(one_stub: Stub, tmp_path_factory: pytest.TempPathFactory) -> Itera
         command, cwd=folder, stdout=subprocess.PIPE, text=True, env=environment
     ) as process:
         assert process.stdout is not None
-        said = process.stdout.readline()
-        assert " answers" in said
+        url, passes, _ = process.stdout.readline().partition(" passes on to ")
+        assert passes
         try:
-            yield Recording(said.split(" answers")[0], folder / ".kickwheel")
+            yield Recording(url, folder / ".kickwheel")
         finally:
             process.terminate()
             process.wait(20)

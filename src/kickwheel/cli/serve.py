@@ -91,8 +91,10 @@ def command(
         gc.collect()
         gc.freeze()
         gc.set_threshold(NEW_OBJECTS, 20, 20)
-        recorded = f"; /t/PROJECT/v1 passes on to {redact.text(upstream.url)}" if upstream else ""
-        click.echo(f"{url}/v1 answers ({said}){recorded}. Ctrl-C ends it.")
+        does = [f"{url}/v1 answers"] if app is not None else []
+        if upstream is not None:
+            does.append(f"{url}/t/PROJECT/v1 passes on to {redact.text(upstream.url)}")
+        click.echo(f"{'; '.join(does)} ({said}). Ctrl-C ends it.")
 
     where = host or plan.config.serve.host
     at = plan.config.serve.port if port is None else port

@@ -80,7 +80,7 @@ async def serving(folder: Path, *arguments: str) -> AsyncGenerator[tuple[str, li
     assert process.stdout is not None
     try:
         said.append((await process.stdout.readline()).decode())
-        yield said[0].partition("/v1 ")[0], said
+        yield said[0].partition("/v1 ")[0].removesuffix("/t/PROJECT"), said
     finally:
         process.send_signal(signal.SIGTERM)
         rest, _ = await process.communicate()
@@ -106,7 +106,8 @@ async def test_traffic_of_a_program_becomes_a_dataset_of_its_project(tmp_path: P
             )
             if position % 2:
                 assert [piece async for piece in got][-1].choices  # type: ignore[union-attr]
-    assert f"/t/PROJECT/v1 passes on to {there.url}/v1. Ctrl-C ends it." in said[0]
+    began = f"{url}/t/PROJECT/v1 passes on to {there.url}/v1 (no key: this machine only)."
+    assert said[0] == f"{began} Ctrl-C ends it.\n"
     assert said[-1] == f"{len(labels)} traces kept, 0 lost"
     assert {asked[2]["Authorization"] for asked in there.asked} == {"Bearer theirs"}
 
