@@ -26,6 +26,7 @@ import run
 from contestants import floor, ours
 
 from kickwheel.agents.ask import ask
+from kickwheel.agents.work import Worker
 from kickwheel.app import open_app
 from kickwheel.models import observed
 from kickwheel.models.chat import ChatRequest
@@ -56,6 +57,7 @@ async def layers(stack: AsyncExitStack, url: str) -> dict[str, Work]:
     folder = ours.written(Path(stack.enter_context(tempfile.TemporaryDirectory())), url)
     app = await stack.enter_async_context(open_app(folder))
     agent, model, recorder = app.model("desk"), app.model("stub"), app.recorder
+    assert isinstance(agent, Worker)
     assert isinstance(model, RemoteModel)
     wire = Wire(session, "stub", url, "k")
     bodies = [
