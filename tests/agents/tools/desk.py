@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from ssl import SSLContext
 from typing import Any
 
 from aiohttp import web
@@ -63,7 +64,7 @@ class Service:
 
 
 @asynccontextmanager
-async def service(handler: Handler) -> AsyncGenerator[Service]:
+async def service(handler: Handler, tls: SSLContext | None = None) -> AsyncGenerator[Service]:
     """A service on the loopback that notes what it is asked."""
     found = Service()
 
@@ -74,9 +75,9 @@ async def service(handler: Handler) -> AsyncGenerator[Service]:
 
     runner = web.AppRunner(_app(noted), handler_cancellation=True)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
-    found.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    found.url = f"http{'s' if tls else ''}://127.0.0.1:{runner.addresses[0][1]}"
     try:
         yield found
     finally:

@@ -216,7 +216,10 @@ def test_a_name_that_no_provider_takes_is_told(tmp_path: Path) -> None:
 def test_a_way_of_authorising_that_there_is_not_is_told(tmp_path: Path) -> None:
     yaml = "kind: http\nauth: {AUTH}\nrequests:\n  find: {url: 'http://x/', description: d}\n"
     for auth, told in (
-        ("kind: basik", 'auth: "basik" is none of key, basic, bearer, oauth2, caller'),
+        (
+            "kind: basik",
+            'auth: "basik" is none of key, basic, digest, certificate, bearer, oauth2, caller',
+        ),
         ("user: ann", "auth: kind is missing"),
         ("kind: basic, user: ann", 'auth.password: "password" is missing'),
     ):

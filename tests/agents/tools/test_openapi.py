@@ -714,8 +714,8 @@ def test_credentials_of_no_known_form_are_told_with_their_line(tmp_path: Path) -
     auth = "  a: {user: x}\n  b: [1]\n  c: {client_id: x, client_secret: y, more: 1}"
     assert mistakes(OpenApi, f"kind: openapi\ndocument: x\nauth:\n{auth}", tmp_path) == [
         '4: auth.a.password: "password" is missing',
-        "5: auth.b: must be ${NAME} of a key or token, `caller`, `user` and `password`, or "
-        "`client_id` and `client_secret`",
+        "5: auth.b: must be ${NAME} of a key or token, `caller`, `user` and `password`, "
+        "`client_id` and `client_secret`, or `certificate` and `key`",
         '6: auth.c.more: no option "more" here.',
     ]
 

@@ -14,6 +14,7 @@ tool      what a tool is, and what one call may cost
 calling   one call as a model wrote it: understood, allowed, made, cut and marked, watched
 repair    malformed calls, where only one reading is possible; `fitting` for values
 attempt   a call within its limits: places, time, tries; `breaker`
+auth      what authorises requests, as the app says it; `access` and `tokens` sign them
 flow      what untrusted results may move an agent to
 pages     results that are too long, read on in parts
 repeat    calls that lead nowhere

@@ -65,12 +65,12 @@ class Operation:
 class Scheme:
     """A way of showing who asks."""
 
-    kind: Literal["key", "basic", "bearer", "oauth2", "openid", "other"]
+    kind: Literal["key", "basic", "digest", "bearer", "oauth2", "openid", "certificate", "other"]
     name: str = ""
     """Of a key's header, parameter or cookie."""
     place: Literal["header", "query", "cookie"] = "header"
-    token_url: str | None = None
-    """Of oauth2, where client credentials give a token."""
+    url: str | None = None
+    """Of oauth2, where client credentials give a token; of openid, its configuration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,14 +274,18 @@ class _Reader:
                 return Scheme("key", said["name"], said["in"])
             case ("http", "basic"):
                 return Scheme("basic")
+            case ("http", "digest"):
+                return Scheme("digest")
             case ("http", "bearer"):
                 return Scheme("bearer")
             case ("oauth2", _):
                 flow = (said.get("flows") or {}).get("clientCredentials")
                 url = urljoin(self._base or "", flow["tokenUrl"]) if flow else None
-                return Scheme("oauth2", token_url=url)
+                return Scheme("oauth2", url=url)
             case ("openidconnect", _):
-                return Scheme("openid")
+                return Scheme("openid", url=urljoin(self._base or "", said["openIdConnectUrl"]))
+            case ("mutualtls", _):
+                return Scheme("certificate")
         return Scheme("other")
 
     def _followed(self, node: Any) -> Mapping[str, Any]:

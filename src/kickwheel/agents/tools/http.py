@@ -6,9 +6,10 @@ encoded as the place wants it, so that a value stays a value whatever is in it.
 
 import json
 import re
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from xml.sax.saxutils import escape
@@ -19,7 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from kickwheel.agents.caller import idempotency_key
 from kickwheel.agents.tools import style
-from kickwheel.agents.tools.auth import Auth, Fixed
+from kickwheel.agents.tools.access import Fixed
+from kickwheel.agents.tools.auth import Auth, CertificateAuth
 from kickwheel.agents.tools.style import Parameter, parameter
 from kickwheel.agents.tools.tool import Effects, Limits, Toolbox, ToolPart
 from kickwheel.agents.tools.web import (
@@ -110,11 +112,17 @@ class Http(ToolPart):
                 raise ValueError(f'"{name}" is no name for a tool: letters, digits, _ and -')
         return self
 
+    def absent(self, folder: Path) -> Iterable[tuple[str, str]]:
+        """Files of a certificate that are not there."""
+        if isinstance(self.auth, CertificateAuth):
+            for what in self.auth.absent(folder):
+                yield "auth", what
+
     @asynccontextmanager
     async def open(self, context: Context) -> AsyncGenerator[Toolbox]:
         """The requests as tools."""
         async with session() as opened:
-            access = Fixed() if self.auth is None else self.auth.access(opened)
+            access = Fixed() if self.auth is None else self.auth.access(opened, context.folder)
             yield [
                 _Asking(opened, name, request, access, self._limits(request))
                 for name, request in self.requests.items()

@@ -15,9 +15,11 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, SecretStr, Tag
 
 from kickwheel.agents.caller import idempotency_key
-from kickwheel.agents.tools import apidoc, auth, style
+from kickwheel.agents.tools import access, apidoc, style
 from kickwheel.agents.tools.apidoc import ApiDocument, Operation, Scheme
+from kickwheel.agents.tools.auth import CertificateFiles, secret
 from kickwheel.agents.tools.bundle import bundled, parsed
+from kickwheel.agents.tools.tokens import Discovered, Fetched
 from kickwheel.agents.tools.tool import Limits, Tool, Toolbox, ToolPart
 from kickwheel.agents.tools.web import EFFECTS, Access, Call, ask, fetch, form, session
 from kickwheel.core.errors import ToolError, UsageError
@@ -59,6 +61,8 @@ def _form(written: Any) -> str | None:
     if isinstance(written, str | SecretStr):
         return "secret"
     if isinstance(written, Mapping):
+        if "certificate" in written:
+            return "certificate"
         return "client" if any("client" in str(key) for key in written) else "login"
     return None
 
@@ -67,12 +71,13 @@ Credentials = Annotated[
     Annotated[Literal["caller"], Tag("caller")]
     | Annotated[SecretStr, Tag("secret")]
     | Annotated[Login, Tag("login")]
-    | Annotated[Client, Tag("client")],
+    | Annotated[Client, Tag("client")]
+    | Annotated[CertificateFiles, Tag("certificate")],
     Discriminator(
         _form,
         custom_error_type="credentials",
         custom_error_message="must be ${NAME} of a key or token, `caller`, `user` and `password`, "
-        "or `client_id` and `client_secret`",
+        "`client_id` and `client_secret`, or `certificate` and `key`",
     ),
 ]
 
@@ -90,13 +95,17 @@ class OpenApi(ToolPart):
     """The operations to leave out, named in the same ways."""
     auth: Mapping[str, Credentials] = {}
     """What authorises requests, by the document's names for its security schemes: `${NAME}` of a
-    key or token; `user` and `password`; `client_id` and `client_secret`; or `caller`, the token of
-    whoever asked the agent."""
+    key or token; `user` and `password`; `client_id` and `client_secret`; `certificate` and `key`,
+    files in PEM; or `caller`, the token of whoever asked the agent."""
 
     def absent(self, folder: Path) -> Iterable[tuple[str, str]]:
-        """A document that is a file, and not there."""
+        """A document that is a file, and not there; the same of certificates."""
         if not self._elsewhere and not (folder / self.document).is_file():
             yield "document", f"there is no file {folder / self.document}"
+        for name, given in self.auth.items():
+            if isinstance(given, CertificateFiles):
+                for what in given.absent(folder):
+                    yield "auth", f"{name}: {what}"
 
     @property
     def _elsewhere(self) -> bool:
@@ -107,7 +116,7 @@ class OpenApi(ToolPart):
         """The operations as tools."""
         async with session() as opened:
             document = await self._read(opened, context)
-            gate = _Gate(opened, self.document, document, self.auth)
+            gate = _Gate(opened, context.folder, self.document, document, self.auth)
             yield [self._tool(opened, gate, operation) for operation in document.operations]
 
     async def _read(self, opened: aiohttp.ClientSession, context: Context) -> ApiDocument:
@@ -208,11 +217,12 @@ class _Gate:
     def __init__(
         self,
         opened: aiohttp.ClientSession,
+        folder: Path,
         source: str,
         document: ApiDocument,
         credentials: Mapping[str, Credentials],
     ) -> None:
-        self._source = source
+        self._opened, self._folder, self._source = opened, folder, source
         for name in credentials:
             if name not in document.schemes:
                 known = nearest(name, dict(document.schemes))
@@ -222,7 +232,7 @@ class _Gate:
             for name, wanted in (scheme for way in operation.security for scheme in way):
                 scopes.setdefault(name, {}).update(dict.fromkeys(wanted))
         self._open: dict[str, Access] = {
-            name: self._access(opened, name, document.schemes[name], given, scopes.get(name, {}))
+            name: self._access(name, document.schemes[name], given, scopes.get(name, {}))
             for name, given in credentials.items()
         }
 
@@ -235,44 +245,46 @@ class _Gate:
         ways = sorted(operation.security, key=lambda way: not way)  # Rather asked by somebody.
         for way in ways:
             if all(name in self._open for name, _ in way):
-                return auth.All([self._open[name] for name, _ in way])
+                return access.All([self._open[name] for name, _ in way])
         if ways:
             wanted = ", or ".join(" with ".join(name for name, _ in way) for way in ways)
             raise UsageError(
                 f"{self._source}: {operation.name} wants credentials for {wanted}. Name them "
                 "under `auth:`, or leave the operation out by `except:`"
             )
-        return auth.Fixed()
+        return access.Fixed()
 
     def _access(
-        self,
-        opened: aiohttp.ClientSession,
-        name: str,
-        scheme: Scheme,
-        given: Credentials,
-        scopes: Mapping[str, None],
+        self, name: str, scheme: Scheme, given: Credentials, scopes: Mapping[str, None]
     ) -> Access:
         match scheme.kind, given:
             case (("bearer" | "oauth2" | "openid"), "caller"):
-                return auth.Passed()
+                return access.Passed()
             case "key", SecretStr():
-                return auth.keyed(auth.secret(given), scheme.name, scheme.place)
+                return access.keyed(secret(given), scheme.name, scheme.place)
             case (("bearer" | "oauth2" | "openid"), SecretStr()):
-                return auth.bearer(auth.secret(given))
+                return access.bearer(secret(given))
             case "basic", Login():
-                return auth.basic(given.user, auth.secret(given.password))
-            case "oauth2", Client() if scheme.token_url:
-                known = auth.secret(given.client_secret)
-                return auth.Fetched(opened, scheme.token_url, given.client_id, known, [*scopes])
+                return access.basic(given.user, secret(given.password))
+            case "digest", Login():
+                return access.Digest(given.user, secret(given.password))
+            case "certificate", CertificateFiles():
+                return given.access(self._opened, self._folder)
+            case (("oauth2" | "openid"), Client()) if scheme.url:
+                known = secret(given.client_secret)
+                fetched = Fetched if scheme.kind == "oauth2" else Discovered
+                return fetched(self._opened, scheme.url, given.client_id, known, [*scopes])
         raise UsageError(f"{self._source}: the scheme {name} takes {_TAKES[scheme.kind]}")
 
 
 _TAKES: Mapping[str, str] = {
     "key": "a key, written ${NAME}",
     "basic": "`user` and `password`",
+    "digest": "`user` and `password`",
     "bearer": "a token, written ${NAME}, or `caller`",
     "oauth2": "`client_id` and `client_secret` where it has client credentials, a token, written "
     "${NAME}, or `caller`",
-    "openid": "a token, written ${NAME}, or `caller`",
+    "openid": "`client_id` and `client_secret`, a token, written ${NAME}, or `caller`",
+    "certificate": "`certificate` and `key`, files in PEM",
     "other": "what this tool cannot give; leave the operations that need it out by `except:`",
 }

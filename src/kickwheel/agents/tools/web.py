@@ -6,6 +6,7 @@ limit however long it is, packed or not.
 """
 
 import re
+import ssl
 import zlib
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
@@ -62,6 +63,10 @@ class Call:
     headers: Mapping[str, str] = field(default_factory=dict)
     cookies: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
+    tls: ssl.SSLContext | None = None
+    """What its connection shows of us; by default nothing."""
+    through: aiohttp.ClientMiddlewareType | None = None
+    """Sends it, and answers what the service asks before it lets it in."""
 
 
 class Access(Protocol):
@@ -188,7 +193,13 @@ async def _once(opened: aiohttp.ClientSession, call: Call, most: int) -> Reply:
         headers["Cookie"] = "; ".join(f"{name}={quote(value)}" for name, value in call.cookies)
     try:
         async with opened.request(
-            call.method, url, headers=headers, data=call.body or None, allow_redirects=False
+            call.method,
+            url,
+            headers=headers,
+            data=call.body or None,
+            allow_redirects=False,
+            ssl=True if call.tls is None else call.tls,
+            middlewares=() if call.through is None else (call.through,),
         ) as response:
             body, whole = await _read(response, most)
             if not whole:
