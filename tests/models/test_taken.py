@@ -61,13 +61,53 @@ async def test_a_model_that_refuses_a_temperature_is_asked_without_it_from_then_
     assert len(server.asked) == 5
 
 
-async def test_what_decides_where_an_answer_ends_is_not_left_out() -> None:
+NO_STOP = "Unsupported parameter: 'stop' is not supported with this model."
+WRITTEN = "Action: find\nInput: {}\nObservation: 12\nAnswer: 12"
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("cut", [1, 7, 100])
+async def test_a_model_that_refuses_a_stop_is_asked_without_and_its_answer_ends_there(
+    whole: bool, cut: int
+) -> None:
     async def answer(request: web.Request) -> web.StreamResponse:
-        return refusal("stop", "Unsupported parameter: '{}' is not supported with this model.")
+        body = await request.json()
+        if "stop" in body:
+            error = {"message": NO_STOP, "param": "stop", "code": "unsupported_parameter"}
+            return web.json_response({"error": error}, status=400)
+        if not body.get("stream"):
+            message = {"role": "assistant", "content": WRITTEN}
+            choice = {"index": 0, "message": message, "finish_reason": "length"}
+            return web.json_response({**USAGE, "choices": [choice]})
+        pieces = [WRITTEN[n : n + cut] for n in range(0, len(WRITTEN), cut)]
+        return await stream(request, *(chunk(content=p) for p in pieces), chunk("length"), USAGE)
+
+    asked = structs.replace(ASKED, stop=("\nObservation:", "\n\n"), whole=whole)
+    async with loopback(answer) as server, open_remote("m", "m", f"{server.url}/v1", "k") as model:
+        for _ in range(2):
+            completion = await complete(model, asked)
+            assert completion.message.content == "Action: find\nInput: {}"
+            assert completion.finish_reason == "stop"
+        assert "stop" not in model.sent(asked).body
+    assert len(server.asked) == 3, "one refusal, and two answers"
+
+
+async def test_a_stop_that_does_not_come_takes_nothing_away() -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return await stream(request, chunk(content="12\nObs"), chunk("stop"), USAGE)
+
+    asked = structs.replace(ASKED, stop=("\nObservation:",))
+    async with loopback(answer) as server, open_remote("m", "m", f"{server.url}/v1", "k") as model:
+        assert (await complete(model, asked)).message.content == "12\nObs"
+
+
+async def test_a_stop_that_is_refused_otherwise_is_an_error() -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return refusal("stop", "Invalid '{}': array too long. Expected at most 4.")
 
     async with loopback(answer) as server, open_remote("m", "m", f"{server.url}/v1", "k") as model:
-        with pytest.raises(ModelError, match="'stop' is not supported") as caught:
-            await complete(model, ChatRequest(messages=ASKED.messages, stop=("x",)))
+        with pytest.raises(ModelError, match="array too long") as caught:
+            await complete(model, ChatRequest(messages=ASKED.messages, stop=("x",) * 5))
     assert caught.value.status == 400
     assert len(server.asked) == 1
 

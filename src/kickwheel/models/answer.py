@@ -5,7 +5,7 @@ although a stream was asked for. What is missing is filled in where that is safe
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from kickwheel.core.identity import fresh
 from kickwheel.models.chat import CallDelta, Delta, Done, FinishReason, TextDelta, Usage
 from kickwheel.models.chunk import Call, Chunk, Counts, Function, Part, foreign, read
 from kickwheel.models.sse import Events
+from kickwheel.models.stops import Stops
 
 BYTES_A_TOKEN = 4
 """UTF-8 bytes of a token, for servers that do not count: a rule of thumb for English text, where
@@ -34,17 +35,23 @@ class Answer:
     """The pieces of one answer, from the bytes of its stream."""
 
     def __init__(
-        self, model: str, *, label: str | None = None, asked: Mapping[str, Any] | None = None
+        self,
+        model: str,
+        *,
+        label: str | None = None,
+        asked: Mapping[str, Any] | None = None,
+        stops: Sequence[str] = (),
     ) -> None:
         """
         Args:
             model: named in `Done` where the server does not say.
             label: the answer is JSON with the true answer under this key.
             asked: the request's body, whose tokens are estimated where the server counts none.
+            stops: texts at which the answer ends, should the server not end it there itself.
         """
         self.label = label
         self.ended = False
-        """Whether the server has said that the answer is over."""
+        """Whether the answer is over: the server has said so, or one of the stops came."""
         self.id: str | None = None
         """What the server calls its answer, once it said so."""
         self._model = model
@@ -60,6 +67,7 @@ class Answer:
         """Of text, names and arguments in the answer so far."""
         self._calls: dict[Any, int] = {}
         self._text: list[str] = []
+        self._stops = Stops(stops) if stops else None
 
     def feed(self, chunk: bytes) -> list[Delta]:
         """The pieces that these bytes complete.
@@ -99,6 +107,8 @@ class Answer:
             raise ValueError(foreign(self._first))
         if self._finish is None:
             raise ValueError("the answer broke off")
+        if self._stops is not None and (rest := self._stops.rest()):
+            deltas.append(TextDelta(rest))
         if self.label is not None and self._text:
             deltas.append(TextDelta(self._labelled()))
         finish = self._finish
@@ -133,22 +143,29 @@ class Answer:
             if part is not None:
                 self._part(part, deltas)
             elif choice.text:
-                self._bytes += _bytes(choice.text)
-                deltas.append(TextDelta(choice.text))
-            if choice.finish_reason:
+                self._say(choice.text, deltas)
+            if choice.finish_reason and not self.ended:
                 self._finish = _FINISH.get(choice.finish_reason, "stop")
 
     def _part(self, part: Part, deltas: list[Delta]) -> None:
         text = part.content or part.refusal
         if text:
-            self._bytes += _bytes(text)
-            if self.label is None:
-                deltas.append(TextDelta(text))
-            else:
-                self._text.append(text)
-        if part.tool_calls:
+            self._say(text, deltas)
+        if part.tool_calls and not self.ended:
             for position, call in enumerate(part.tool_calls):
                 self._call(call, position, deltas)
+
+    def _say(self, text: str, deltas: list[Delta]) -> None:
+        self._bytes += _bytes(text)
+        if self.label is not None:
+            self._text.append(text)
+            return
+        if self._stops is not None:
+            text = self._stops.passed(text)
+            if self._stops.met:
+                self._finish, self.ended = "stop", True
+        if text:
+            deltas.append(TextDelta(text))
 
     def _call(self, call: Call, position: int, deltas: list[Delta]) -> None:
         function = call.function or Function()

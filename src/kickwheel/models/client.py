@@ -149,7 +149,7 @@ class RemoteModel:
             return
         self._check_key()
         body, label = self.body(request)
-        answer = Answer(self.model, label=label, asked=body)
+        answer = Answer(self.model, label=label, asked=body, stops=request.stop)
         data = _bytes(body, request.tools)
         async with aclosing(self._streamed(_PATH, data, answer, request.timeout_s)) as deltas:
             async for delta in deltas:
@@ -165,7 +165,7 @@ class RemoteModel:
         body = chat_body(bare, self.model)
         del body["messages"]
         body["prompt"] = prompt
-        answer = Answer(self.model, asked=body)
+        answer = Answer(self.model, asked=body, stops=request.stop)
         data, timeout_s = encoded(body), request.timeout_s
         async with aclosing(self._streamed("/completions", data, answer, timeout_s)) as deltas:
             async for delta in deltas:
@@ -239,7 +239,7 @@ class RemoteModel:
     async def _pieces(self, request: ChatRequest) -> list[Delta]:
         self._check_key()
         body, label = self.body(request)
-        answer = Answer(self.model, label=label, asked=body)
+        answer = Answer(self.model, label=label, asked=body, stops=request.stop)
         said = await self._wire.whole(_PATH, _bytes(body, request.tools), request.timeout_s)
         return [*self._read(answer, said), *self._read(answer, None)]
 

@@ -1,9 +1,10 @@
 """What a model does not take: left out from then on, as its server's refusal names it.
 
-OpenAI's reasoning models refuse any temperature but their own, Anthropic's newest do, and some
-servers know no `seed`. Which ones, no list could tell for long: the first request finds out, is
-asked again without it at once, and later ones go without it from the start. Only what shapes the
-choice of words may go; what decides where an answer ends, or what it is, stays an error.
+OpenAI's reasoning models refuse any temperature but their own, and `stop`, Anthropic's newest a
+temperature, and some servers know no `seed`. Which ones, no list could tell for long: the first
+request finds out, is asked again without it at once, and later ones go without it from the start.
+Only what shapes the choice of words may go, and `stop`, since `answer` ends there by itself; what
+decides what an answer is stays an error.
 """
 
 import logging
@@ -12,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _log = logging.getLogger(__name__)
-_HINT = re.compile(r"\b(temperature|top_p|topP|seed)\b")
+_HINT = re.compile(r"""\b(?:temperature|top_p|topP|seed)\b|(?<=['"`])stop(?=['"`])""")
 _LIMIT, _NEW_LIMIT = "max_tokens", "max_completion_tokens"
 _REFUSED = re.compile(
     r"unsupported|not support|deprecat|unknown|unrecogni[sz]ed|not permitted|cannot both",
