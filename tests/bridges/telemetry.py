@@ -22,8 +22,10 @@ from tests.bridges.desk import Framework
 from tests.bridges.provider import LINE, PAGE
 from tests.bridges.stub import ANSWER, OUTPUT, PROMPT, Stub
 
+from kickwheel.core.store import open_store
 from kickwheel.flywheel.curate.extract import extract
 from kickwheel.records import Span, Trace, genai
+from kickwheel.trace.store import Traces
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +64,15 @@ async def told(
     with _heard(exporter):
         agent = framework.agent(framework.model(stub.url), [framework.tool()])
         assert await framework.ask(agent, desk.QUESTION, streamed=streamed) == ANSWER
-    return await checks.kept(recording.store, project, framework.telemetry.traces)
+    traces = await checks.kept(recording.store, project, framework.telemetry.traces)
+    assert _listed(recording, project) == desk.QUESTION
+    return traces
+
+
+def _listed(recording: Recording, project: str) -> str:
+    """What a list of traces shows as the question of the newest."""
+    with open_store(recording.store) as store:
+        return Traces(store).list(project)[0].question
 
 
 def whole(framework: Framework, traces: list[Trace], *, streamed: bool) -> None:

@@ -132,6 +132,34 @@ def asking(number: int, text: str) -> Span:
     return a_span(number, input=(Message(role="user", content=text),))
 
 
+AUTOGEN = """{"messages": ["source='user' content='Oslo?' type='TextMessage'"], "token": "<…>"}"""
+LLAMAINDEX = """{"ctx": "<Context>", "ev": "AgentInput(blocks=[TextBlock(text='Oslo?')])"}"""
+DSPY = """{"question": "Oslo?", "trajectory": ""}"""
+
+
+@pytest.mark.parametrize("given", [AUTOGEN, LLAMAINDEX, DSPY])
+@pytest.mark.parametrize("late", [False, True])
+def test_what_a_function_was_given_is_no_question_where_somebody_said_one(
+    traces: Traces, given: str, late: bool
+) -> None:
+    spans = [
+        a_span(1, None, kind="step", input=(Message(role="user", content=given),)),
+        a_span(2, input=(Message(role="system", content="Be brief."),)),
+        a_span(3, input=(Message(role="user", content="Oslo?"),)),
+        a_span(4, input=(Message(role="user", content="And Rome?"),)),
+    ]
+    traces.add([Trace(id="1" * 32, workload="shop", spans=tuple(spans))])
+    for span in reversed(spans) if late else spans:
+        traces.join([an_arrival(span)])
+    assert [line.question for line in traces.list()] == ["Oslo?", "Oslo?"]
+
+
+def test_a_question_that_is_json_is_shown_where_there_is_no_other(traces: Traces) -> None:
+    asked = """{"lines": ["two parcels", "one letter"]}"""
+    traces.join([an_arrival(a_span(1, None, input=(Message(role="user", content=asked),)))])
+    assert traces.list()[0].question == asked
+
+
 def test_feedback_comes_with_its_span_once(traces: Traces) -> None:
     said = Feedback(verdict="bad", note="ask ann@shop.io")
     for _ in range(2):

@@ -4,11 +4,13 @@ Each span adds to it on its own, in any order, so that a piece costs what its ow
 however many were there before.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 
 from kickwheel.core.store import EVERYTHING, Sight
 from kickwheel.records import Feedback, Span, genai
+from kickwheel.trace.forms.form import loaded
 
 QUESTION_CHARS = 200
 LATEST_NS = 2**63 - 1
@@ -70,6 +72,8 @@ class Gathered:
     error_at: Moment | None = None
     question: str = ""
     question_at: Moment | None = None
+    question_plain: bool = False
+    """Whether it is what a person said, and not what a function was given."""
     names: dict[str, int] = field(default_factory=dict)
     """How many placeholders of each kind redaction has given: others must not get the same."""
 
@@ -97,10 +101,15 @@ def take(known: Gathered, arrival: Arrival) -> None:
         _take(known, span, arrival)
 
 
-def question(span: Span) -> str:
-    """The beginning of the last thing that the user said to it, on one line."""
-    said = [message.content or "" for message in span.input if message.role == "user"]
-    return " ".join(said[-1][: 2 * QUESTION_CHARS].split())[:QUESTION_CHARS] if said else ""
+def question(spans: Iterable[Span]) -> str:
+    """What a list shows as the question: what a person said first, else what came in first."""
+    first = ""
+    for span in spans:
+        text, plain = _asked(span)
+        if plain:
+            return text
+        first = first or text
+    return first
 
 
 def named(span: Span) -> str:
@@ -134,8 +143,35 @@ def _take(known: Gathered, span: Span, arrival: Arrival) -> None:
         )
     if span.error is not None and (known.error_at is None or at < known.error_at):
         known.error, known.error_at = span.error, at
-    if span.input and (known.question_at is None or at < known.question_at):
-        known.question, known.question_at = question(span), at
+    text, plain = _asked(span)
+    first = known.question_at is None or at < known.question_at
+    if text and (plain, first) > (known.question_plain, False):
+        known.question, known.question_at, known.question_plain = text, at, plain
+
+
+def _asked(span: Span) -> tuple[str, bool]:
+    """The beginning of the last thing that the user said to it, on one line; and whether a person
+    said it. Frameworks tell of a function what it was given, as JSON: of several texts in there
+    nobody knows which is the question, and a model below is asked it."""
+    said = next((one.content or "" for one in reversed(span.input) if one.role == "user"), "")
+    plain = True
+    given = loaded(said)
+    if given is not said:
+        texts = list(islice(_texts(given), 2))
+        plain = len(texts) == 1
+        said = texts[0] if plain else said
+    said = " ".join(said[: 2 * QUESTION_CHARS].split())[:QUESTION_CHARS]
+    return said, plain and bool(said)
+
+
+def _texts(value: object) -> Iterator[str]:
+    """The texts in what was JSON."""
+    if isinstance(value, str):
+        if value:
+            yield value
+    elif isinstance(value, Mapping | list):
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(inner)
 
 
 def _rank(span: Span) -> Rank:

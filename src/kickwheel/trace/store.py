@@ -310,7 +310,7 @@ def _row(trace: Trace) -> tuple[tuple[Any, ...], Trace, set[str]]:
         len(trace.spans),
         sum(tokens(span, genai.INPUT_TOKENS) for span in counted),
         sum(tokens(span, genai.OUTPUT_TOKENS) for span in counted),
-        next((question(span) for span in trace.spans if span.input), ""),
+        question(trace.spans),
         trace.tenant,
         trace.user,
         wire.to_bytes(bare),
