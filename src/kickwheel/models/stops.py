@@ -1,7 +1,7 @@
 """Where an answer ends: at a text that the request names, which is no part of it.
 
-Servers end there themselves. Models that refuse to be told so, as OpenAI's reasoning models do, write
-on; their answer ends there when it is read.
+Servers end there themselves. Models that refuse to be told so, as OpenAI's reasoning models do,
+write on; their answer ends there when it is read.
 """
 
 from collections.abc import Sequence
