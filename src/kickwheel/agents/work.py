@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
+from typing import ClassVar
 
 from msgspec import structs
 
@@ -29,6 +30,8 @@ from kickwheel.agents.output import Output, formed
 from kickwheel.agents.preview import looking
 from kickwheel.agents.run import RUNNING, AgentPart, Run, Spent, running
 from kickwheel.agents.tools import calling
+from kickwheel.core.errors import ModelError
+from kickwheel.models import pictures
 from kickwheel.models.chat import ChatRequest, Delta
 from kickwheel.records import Message, genai
 from kickwheel.trace.record import OpenSpan, current, span
@@ -36,6 +39,9 @@ from kickwheel.trace.record import OpenSpan, current, span
 
 class Worker:
     """What all agents share; a kind says what it does in `work`. See `events.Agent`."""
+
+    words_only: ClassVar[bool] = False
+    """Whether it takes words alone from its callers, neither tools nor pictures."""
 
     def __init__(self, name: str, options: AgentPart) -> None:
         self.name = name
@@ -138,6 +144,8 @@ class Worker:
         """The end of the work, or of its time or budget."""
         try:
             async with asyncio.timeout(self._options.timeout_s) as clock:
+                if self.words_only:
+                    self._check_words(run.asked)
                 finished = await self.work(run)
                 if wanted is not None:
                     finished = await formed(run, finished, wanted)
@@ -154,6 +162,12 @@ class Worker:
             if spent.run is not run:
                 raise
             return run.ended(spent.why, note=spent.note)
+
+    def _check_words(self, asked: ChatRequest) -> None:
+        if asked.tools:
+            told = f"{self.name} takes no tools from its callers"
+            raise ModelError(told, status=400, again=False)
+        pictures.check(self, asked.messages)
 
 
 class _Heard:

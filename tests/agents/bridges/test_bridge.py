@@ -141,7 +141,7 @@ async def test_their_work_ends_with_its_time_and_its_budget(tmp_path: Path) -> N
 async def test_callers_that_bring_tools_are_told_that_they_are_not_taken(tmp_path: Path) -> None:
     async with opened(tmp_path, "BOT") as (_, agent):
         request = ChatRequest(messages=QUESTION, tools=(ToolSpec(name="mine"),))
-        with pytest.raises(ModelError, match="desk has tools of its own") as caught:
+        with pytest.raises(ModelError, match="desk takes no tools") as caught:
             await complete(agent, request)
     assert (caught.value.status, caught.value.again) == (400, False)
 

@@ -6,7 +6,10 @@ import pytest
 from tests.agents.desk import desk, events
 from tests.agents.kinds import doing
 
-from kickwheel.agents.events import Chosen, Finished
+from kickwheel.agents.events import Asked, Chosen, Finished
+from kickwheel.core.errors import ModelError
+from kickwheel.models.chat import ChatRequest
+from kickwheel.records import Message, ToolSpec
 
 TEAM = """
 models:
@@ -42,6 +45,25 @@ async def test_the_conversation_goes_to_whom_an_agent_names_and_they_see_all_of_
     assert offered(seen[0]) == ["hand_to_billing"]
     assert "bills and refunds" in seen[0]["tools"][0]["function"]["description"]
     assert [m["role"] for m in seen[1]["messages"]] == ["system", "user", "assistant", "tool"]
+
+
+async def test_a_person_is_handed_the_conversation_and_no_tools(tmp_path: Path) -> None:
+    app_file = TEAM.replace(
+        '{kind: tool_loop, model: m, instructions: billing, description: "bills and refunds"}',
+        "{kind: human, choices: [pay, refuse]}",
+    )
+    mine = (ToolSpec(name="mine"),)
+    request = ChatRequest(messages=(Message(role="user", content="My money"),), tools=mine)
+    async with desk(tmp_path, lambda body: ("hand_to_billing", {}), app_file) as (app, _):
+        agent: Any = app.model("desk")
+        person: Any = app.model("billing")
+        found = [event async for event in agent.run(request.messages, request)]
+        assert Asked("My money", ("pay", "refuse")) in found
+        assert found[-1].why == "waiting"
+        # Asked straight, it says that it would not know what to do with them.
+        with pytest.raises(ModelError, match="billing takes no tools") as refused:
+            [event async for event in person.run(request.messages, request)]
+    assert refused.value.status == 400
 
 
 TEAM_WITH_TOOLS = """

@@ -20,7 +20,6 @@ from kickwheel.agents.work import Worker
 from kickwheel.core import redact
 from kickwheel.core.errors import KickwheelError, ModelError, ToolError
 from kickwheel.core.plugins import Context
-from kickwheel.models import pictures
 from kickwheel.records import Message
 
 
@@ -72,6 +71,8 @@ class TheirAgent(AgentPart):
 class Theirs(Worker):
     """Another framework's agent as one of ours."""
 
+    words_only = True
+
     def __init__(
         self, name: str, theirs: Callable[[], AbstractAsyncContextManager[Any]], part: TheirAgent
     ) -> None:
@@ -83,16 +84,8 @@ class Theirs(Worker):
         """Lets them work: one step of the run, their words told as they come.
 
         Raises:
-            ModelError: they failed, or the caller brings tools or pictures, of which they would
-                know nothing.
+            ModelError: they failed.
         """
-        if run.asked.tools:
-            raise ModelError(
-                f"{self.name} has tools of its own and takes none from its callers",
-                status=400,
-                again=False,
-            )
-        pictures.check(self, run.asked.messages)
         if self._part.effects != "once":
             # Asked for another form, they do all their work again.
             async def again(

@@ -29,7 +29,6 @@ from kickwheel.core.config import key_from
 from kickwheel.core.errors import MissingExtra, ModelError, ToolError, UsageError
 from kickwheel.core.identity import fresh
 from kickwheel.core.plugins import Context
-from kickwheel.models import pictures
 from kickwheel.records import Message, genai
 from kickwheel.trace.record import span
 
@@ -109,6 +108,8 @@ class A2a(AgentPart):
 class Remote(Worker):
     """An agent elsewhere."""
 
+    words_only = True
+
     def __init__(self, name: str, part: A2a, link: "Link") -> None:
         super().__init__(name, part)
         self.trusted = part.trusted
@@ -129,16 +130,8 @@ class Remote(Worker):
         """Sends the question, and follows what becomes of it.
 
         Raises:
-            ModelError: it failed there, or the caller brings tools or pictures, of which it would
-                know nothing.
+            ModelError: it failed there.
         """
-        if run.asked.tools:
-            raise ModelError(
-                f"{self.name} answers elsewhere and takes no tools from its callers",
-                status=400,
-                again=False,
-            )
-        pictures.check(self, run.asked.messages)
         async with self._link.followed(run.say) as followed:
             try:
                 reply = await self._end(followed, run)

@@ -61,10 +61,13 @@ class Relay(Worker):
         holder = self._handoff.start or next(iter(self._agents))
         conversation = run.asked.messages
         for changes in range(self._handoff.max_handoffs + 1):
-            may = changes < self._handoff.max_handoffs
-            offered = self._others(holder) if may else ()
-            request = structs.replace(run.asked, tools=(*run.asked.tools, *offered))
-            finished = await run.hand(self._agents[holder], conversation, request, aloud=True)
+            agent = self._agents[holder]
+            tools: tuple[ToolSpec, ...] = ()
+            if not getattr(agent, "words_only", False):
+                may = changes < self._handoff.max_handoffs
+                tools = (*run.asked.tools, *(self._others(holder) if may else ()))
+            request = structs.replace(run.asked, tools=tools)
+            finished = await run.hand(agent, conversation, request, aloud=True)
             handed = [call for call in finished.answer.tool_calls if self._next(call)]
             if finished.why != "calls" or not handed:
                 break

@@ -15,7 +15,6 @@ from kickwheel.agents.events import Finished
 from kickwheel.agents.run import AgentPart, Run
 from kickwheel.agents.work import Worker
 from kickwheel.core.plugins import Context
-from kickwheel.models import pictures
 from kickwheel.records import Message
 
 
@@ -36,13 +35,14 @@ class Human(AgentPart):
 class Person(Worker):
     """An agent whose answers come from a person."""
 
+    words_only = True
+
     def __init__(self, name: str, options: Human) -> None:
         super().__init__(name, options)
         self._human = options
 
     async def work(self, run: Run) -> Finished:
         """Asks, and ends for now where nobody has answered."""
-        pictures.check(self, run.asked.messages)
         said = (m.content or "" for m in reversed(run.asked.messages) if m.role == "user")
         question = self._human.question.replace("{question}", next(said, ""))
         answer = await person(question, self._human.choices)
