@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kickwheel.core import redact
+from kickwheel.core.redact import keys, numbers
 from kickwheel.records import (
     AcceptedCall,
     Feedback,
@@ -307,7 +308,7 @@ def test_a_conversation_seen_at_a_glance_is_redacted_as_message_by_message(
     for _ in range(2):
         expected = tuple(one_by_one.message(message) for message in messages)
     found = redact.trace(Trace(id="0", workload="w", spans=(span,)))
-    if one_by_one._numbers:
+    if one_by_one.names.numbers:
         assert found.spans[0].input == expected
     else:
         once = redact.Redaction()
@@ -315,9 +316,9 @@ def test_a_conversation_seen_at_a_glance_is_redacted_as_message_by_message(
 
 
 _LOOKS = [
-    (redact._KEY, redact._shaped),
-    (redact._ASSIGNED, lambda text: redact._secret(text.lower())),
-    (redact._RUN, redact._has_run),
+    (keys.KEY, keys.shaped),
+    (keys.ASSIGNED, lambda text: keys.names_secret(text.lower())),
+    (numbers.RUN, numbers.has_run),
 ]
 
 
@@ -331,7 +332,7 @@ def test_what_a_pattern_finds_is_seen_at_a_glance(
 
 @given(st.text("0159 ().-/\u00a0\u2011\u2013?x日\ud800", max_size=30))
 def test_a_run_of_digits_is_one_at_a_glance_and_nothing_else_is(text: str) -> None:
-    assert redact._has_run(text) == (redact._RUN.search(text) is not None)
+    assert numbers.has_run(text) == (numbers.RUN.search(text) is not None)
 
 
 @given(

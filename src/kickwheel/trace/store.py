@@ -234,7 +234,7 @@ class Traces:
             (wanted, wanted + "~", *values),
         )
         if not wanted or not rows:
-            raise UsageError(f'no trace "{identity}" in this store')
+            raise UsageError(f'no trace "{identity}" in this store: `kickwheel traces` lists them')
         if len(rows) > 1 and rows[0][0] != wanted:
             raise UsageError(f'several traces begin with "{identity}". Give more of the id.')
         return rows[0][1:]
@@ -244,7 +244,7 @@ class Traces:
         self._redactions.move_to_end(arrival.id)
         if len(self._redactions) > REMEMBERED:
             self._redactions.popitem(last=False)
-        redaction.after(given)
+        redaction.names.after(given)
         said = tuple(one for several in arrival.feedback.values() for one in several)
         trace = redaction.trace(
             Trace(id=arrival.id, workload="", spans=arrival.spans, feedback=said)
@@ -257,7 +257,7 @@ class Traces:
         return pieces.Clean(
             arrival=replace(arrival, spans=trace.spans, feedback=feedback),
             before=given,
-            after=redaction.given,
+            after=redaction.names.given,
         )
 
 
