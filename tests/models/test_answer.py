@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from kickwheel.models.answer import Answer
 from kickwheel.models.chat import Collected, Delta, Done, Usage
+from kickwheel.models.pictures import TOKENS
 from kickwheel.models.sse import Events
 
 from .loopback import USAGE, chunk
@@ -125,6 +126,16 @@ def test_what_a_server_does_not_count_is_estimated_and_marked() -> None:
     assert usage_of(*text, half) == Usage(prompt_tokens=9, output_tokens=4, estimated=True)
     call = {"index": 0, "id": "a", "function": {"name": "weather", "arguments": '{"a": 1}'}}
     assert usage_of(chunk(tool_calls=[call]), chunk("tool_calls")).output_tokens == 4
+
+
+def test_a_picture_is_estimated_as_one_and_not_by_its_base64() -> None:
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 100_000}}
+    content = [{"type": "text", "text": "What?"}, picture]
+    answer = Answer("m", asked={"messages": [{"role": "user", "content": content}, "odd"]})
+    answer.feed(f"data: {json.dumps(chunk('stop'))}\n\n".encode())
+    (done,) = answer.close()
+    assert isinstance(done, Done)
+    assert TOKENS < done.usage.prompt_tokens < TOKENS + 50
 
 
 def test_what_a_server_counts_is_left_as_it_is() -> None:

@@ -1,20 +1,26 @@
 """Pictures of results and of callers, in each protocol that models speak."""
 
+import asyncio
 import base64
+import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from msgspec import UNSET
 
 from kickwheel.core.errors import ModelError
-from kickwheel.models.chat import ChatRequest
-from kickwheel.models.client import chat_body
+from kickwheel.models.chat import ChatRequest, complete
+from kickwheel.models.client import chat_body, open_remote
 from kickwheel.models.converse import converse_body
 from kickwheel.models.messages import message_body
 from kickwheel.models.pictures import Eyes, eyes, few
 from kickwheel.records import Image, Message, ToolCall, wire
+
+from .loopback import USAGE, chunk, loopback, stream
 
 PICTURE = b"\x89PNG"
 BASE64 = base64.b64encode(PICTURE).decode()
@@ -123,6 +129,36 @@ def test_without_eyes_there_is_the_text_alone(tmp_path: Path) -> None:
 def test_a_picture_that_is_gone_is_told(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"picture/1/p\.png is not in the store any more"):
         message_body(REQUEST, "m", 10, Eyes(tmp_path))
+
+
+async def test_while_pictures_are_read_all_else_goes_on(tmp_path: Path) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        read.append(body["messages"][0]["content"][-1]["image_url"]["url"])
+        return await stream(request, chunk(content="A cat."), chunk("stop"), USAGE)
+
+    read: list[str] = []
+    went_on, in_time = threading.Event(), []
+    # A picture that cannot be read before somebody writes it.
+    slow = tmp_path / "p.png"
+    os.mkfifo(slow)
+
+    def write() -> None:
+        in_time.append(went_on.wait(20))
+        slow.write_bytes(PICTURE)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    seen = replace(KEPT, kept="p.png", at=None)
+    asked = ChatRequest(messages=(Message(role="user", content="What?", images=(seen,)),))
+    async with loopback(answer) as server, open_remote("m", "m", f"{server.url}/v1", "k") as model:
+        model.eyes = Eyes(tmp_path)
+        task = asyncio.create_task(complete(model, asked))
+        await asyncio.sleep(0)
+        went_on.set()
+        assert (await task).message.content == "A cat."
+    writer.join()
+    assert (in_time, read) == ([True], [f"data:image/png;base64,{BASE64}"])
 
 
 def test_records_without_pictures_have_the_bytes_that_they_always_had() -> None:

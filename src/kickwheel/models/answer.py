@@ -12,6 +12,7 @@ from typing import Any
 from kickwheel.core.identity import fresh
 from kickwheel.models.chat import CallDelta, Delta, Done, FinishReason, TextDelta, Usage
 from kickwheel.models.chunk import Call, Chunk, Counts, Function, Part, foreign, read
+from kickwheel.models.pictures import TOKENS
 from kickwheel.models.sse import Events
 from kickwheel.models.stops import Stops
 
@@ -198,11 +199,9 @@ class Answer:
         silent = (asked and not said.prompt_tokens) or (self._bytes and not said.output_tokens)
         if not silent:
             return said
-        asked = {k: v for k, v in asked.items() if k in ("messages", "tools", "prompt")}
-        length = _bytes(json.dumps(asked, ensure_ascii=False)) if asked else 0
         return replace(
             said,
-            prompt_tokens=said.prompt_tokens or -(-length // BYTES_A_TOKEN),
+            prompt_tokens=said.prompt_tokens or _estimated(asked),
             output_tokens=said.output_tokens or -(-self._bytes // BYTES_A_TOKEN),
             estimated=True,
         )
@@ -214,6 +213,28 @@ class Answer:
         except (ValueError, KeyError, TypeError, IndexError):
             return text
         return found if isinstance(found, str) else text
+
+
+def _estimated(asked: Mapping[str, Any]) -> int:
+    """Tokens of a request's body, each picture in it as one of a usual size."""
+    counted = {k: v for k, v in asked.items() if k in ("messages", "tools", "prompt")}
+    if not counted:
+        return 0
+    pictures = 0
+
+    def worded(entry: Any) -> Any:
+        nonlocal pictures
+        content = entry.get("content") if isinstance(entry, Mapping) else None
+        if not isinstance(content, list):
+            return entry
+        words = [p for p in content if not (isinstance(p, Mapping) and "image_url" in p)]
+        pictures += len(content) - len(words)
+        return {**entry, "content": words}
+
+    if isinstance(counted.get("messages"), list):
+        counted["messages"] = [worded(entry) for entry in counted["messages"]]
+    length = _bytes(json.dumps(counted, ensure_ascii=False))
+    return -(-length // BYTES_A_TOKEN) + pictures * TOKENS
 
 
 def _bytes(text: str) -> int:

@@ -14,7 +14,7 @@ from kickwheel.core.errors import MissingExtra, ModelError
 from kickwheel.core.plugins import Context, Part
 from kickwheel.models.chat import ChatRequest, Delta, TextDelta, Usage
 from kickwheel.models.messages import LABEL, Reading, message_body
-from kickwheel.models.pictures import Eyes, Input, eyes
+from kickwheel.models.pictures import Eyes, Input, beside, eyes
 from kickwheel.models.prices import Prices
 from kickwheel.models.retry import Refused, persist, refused
 from kickwheel.models.sent import Sent
@@ -134,7 +134,7 @@ class AnthropicModel:
                 f"{self.name}: Anthropic wants a key. Set ANTHROPIC_API_KEY.", status=401
             )
         deadline = asyncio.get_running_loop().time() + request.timeout_s
-        body = self._body(request)
+        body = await beside(request.messages, lambda: self._body(request))
         labelled = bool(request.labels and request.constrained)
         reading = Reading(self.model)
         text = ""

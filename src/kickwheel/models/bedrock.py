@@ -16,7 +16,7 @@ from kickwheel.core.errors import MissingExtra, ModelError, UsageError
 from kickwheel.core.plugins import Context, Part
 from kickwheel.models.chat import ChatRequest, Delta, Done, TextDelta, Usage
 from kickwheel.models.converse import LABEL, Reading, converse_body
-from kickwheel.models.pictures import Eyes, Input, eyes
+from kickwheel.models.pictures import Eyes, Input, beside, eyes
 from kickwheel.models.prices import Prices
 from kickwheel.models.retry import Refused, persist, refused
 from kickwheel.models.sent import Sent
@@ -137,7 +137,7 @@ class BedrockModel:
                 cut in the middle; 401 where AWS does not let us in.
         """
         deadline = asyncio.get_running_loop().time() + request.timeout_s
-        body = self._body(request)
+        body = await beside(request.messages, lambda: self._body(request))
         labelled = bool(request.labels and request.constrained)
         reading = Reading(self.model)
         text = ""

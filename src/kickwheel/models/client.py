@@ -19,7 +19,7 @@ from kickwheel.models.answer import Answer
 from kickwheel.models.arguments import without_choices
 from kickwheel.models.chat import ChatRequest, Collected, Completion, Delta, Usage
 from kickwheel.models.closed import all_required, closed
-from kickwheel.models.pictures import Eyes, Input, eyes
+from kickwheel.models.pictures import Eyes, Input, beside, eyes
 from kickwheel.models.prices import Prices
 from kickwheel.models.sent import Sent
 from kickwheel.models.turns import label_schema
@@ -148,9 +148,8 @@ class RemoteModel:
                 yield delta
             return
         self._check_key()
-        body, label = self.body(request)
+        body, label, data = await self._made(request)
         answer = Answer(self.model, label=label, asked=body, stops=request.stop)
-        data = _bytes(body, request.tools)
         async with aclosing(self._streamed(_PATH, data, answer, request.timeout_s)) as deltas:
             async for delta in deltas:
                 yield delta
@@ -222,6 +221,15 @@ class RemoteModel:
         url = self._wire.clean(self._wire.url + _PATH)
         return Sent(model=self.name, url=url, body=self.body(request)[0])
 
+    async def _made(self, request: ChatRequest) -> tuple[dict[str, Any], str | None, bytes]:
+        """The body, see `body`, and its bytes."""
+
+        def make() -> tuple[dict[str, Any], str | None, bytes]:
+            body, label = self.body(request)
+            return body, label, _bytes(body, request.tools)
+
+        return make() if self.eyes is None else await beside(request.messages, make)
+
     async def _streamed(
         self, path: str, data: bytes, answer: Answer, timeout_s: float
     ) -> AsyncGenerator[Delta]:
@@ -238,9 +246,9 @@ class RemoteModel:
 
     async def _pieces(self, request: ChatRequest) -> list[Delta]:
         self._check_key()
-        body, label = self.body(request)
+        body, label, data = await self._made(request)
         answer = Answer(self.model, label=label, asked=body, stops=request.stop)
-        said = await self._wire.whole(_PATH, _bytes(body, request.tools), request.timeout_s)
+        said = await self._wire.whole(_PATH, data, request.timeout_s)
         return [*self._read(answer, said), *self._read(answer, None)]
 
     def _check_key(self) -> None:

@@ -4,13 +4,14 @@ Conversations name a picture by where the store keeps it, or by its URL; only wh
 model holds its bytes, and only where the model is said to have eyes: `input: [text, image]`.
 """
 
+import asyncio
 import base64
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from msgspec import UNSET
 
@@ -18,6 +19,8 @@ from kickwheel.core.errors import ModelError
 from kickwheel.core.store import Artifacts
 from kickwheel.core.store.files import MANIFEST
 from kickwheel.records import Image, Message
+
+T = TypeVar("T")
 
 Input = tuple[Literal["text", "image"], ...]
 """What a model takes in, as the app says."""
@@ -104,6 +107,12 @@ def check(model: Any, messages: Iterable[Message]) -> None:
             status=400,
             again=False,
         )
+
+
+async def beside(messages: Iterable[Message], make: Callable[[], T]) -> T:
+    """What `make` makes of the conversation; where it has pictures, in a thread, since reading and
+    writing 15 MB of them takes tens of milliseconds, in which nothing else would go on."""
+    return await asyncio.to_thread(make) if any(m.images for m in messages) else make()
 
 
 def without(messages: Iterable[Message]) -> tuple[Message, ...]:
