@@ -150,6 +150,24 @@ def test_a_step_that_has_nothing_to_work_on_names_the_one_before(tmp_path: Path)
         assert f"`kickwheel {before}` makes one" in kickwheel(verb, cwd=tmp_path).stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("resume", "zz"), 'no run "zz" in this store: `kickwheel runs` lists them'),
+        (("cancel", "zz"), 'no run "zz" in this store: `kickwheel runs` lists them'),
+        (("answer", "zz", "yes"), 'no run "zz" in this store: `kickwheel runs` lists them'),
+        (("why", "zz"), 'no trace "zz" in this store: `kickwheel traces` lists them'),
+        (("feedback", "zz", "bad"), 'no trace "zz" in this store: `kickwheel traces` lists them'),
+        (("tune", "--dataset", "zz"), 'no dataset "zz": those that there are have their folders'),
+    ],
+)
+def test_an_id_that_names_nothing_is_told_with_where_those_are_that_do(
+    tmp_path: Path, words: tuple[str, ...], told: str
+) -> None:
+    made.app(tmp_path)
+    assert told in kickwheel(*words, cwd=tmp_path).stderr
+
+
 def test_traffic_comes_in_and_is_said_of_and_asked_for_by_json(tmp_path: Path) -> None:
     made.app(tmp_path)
     line = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]}

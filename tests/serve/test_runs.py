@@ -75,7 +75,9 @@ def test_a_run_is_cancelled_once(url: str) -> None:
     run = call(f"{url}/runs")[1]["data"][0]["id"]
     assert call(f"{url}/runs/{run}/cancel", {})[1]["status"] == "cancelled"
     assert call(f"{url}/runs/{run}/cancel", {})[0] == 409
-    assert call(f"{url}/runs/nobody")[0] == 404
+    status, refused = call(f"{url}/runs/nobody")
+    assert (status, refused["error"]["code"]) == (404, "run_not_found")
+    assert "GET /v1/runs lists them" in refused["error"]["message"]
     assert call(f"{url}/runs?limit=0")[0] == 400
 
 

@@ -84,7 +84,7 @@ def test_feedback_that_says_nothing_clear_is_refused(
 def test_feedback_on_an_unknown_trace_is_404(served: Served) -> None:
     answer = say(served, "0" * 32, verdict="good")
     assert answer.status_code == 404
-    assert "no trace" in answer.json()["error"]["message"]
+    assert "GET /v1/traces lists them" in answer.json()["error"]["message"]
 
 
 def test_a_trace_is_shown_level_by_level_and_page_by_page(served: Served) -> None:

@@ -42,7 +42,9 @@ def run_routes(store: Store, keeper: Keeper) -> list[Route]:
         try:
             return store.runs.named(identity, who.user, who.tenant)
         except UsageError as error:
-            raise Refused(404, str(error), param="id", code="run_not_found") from error
+            what = f'no run "{identity}" of yours, nor a single one that begins so'
+            told = f"{what}: GET /v1/runs lists them"
+            raise Refused(404, told, param="id", code="run_not_found") from error
 
     def shown(run: KeptRun) -> dict[str, Any]:
         now = standing(store, run)

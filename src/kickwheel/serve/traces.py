@@ -57,10 +57,7 @@ def trace_routes(traces: Traces, recorder: Recorder) -> list[Route]:
     """The routes of traces."""
 
     def say(identity: str, said: Feedback, sight: Sight) -> str:
-        try:
-            trace = _found(partial(traces.get, sight=sight), recorder, identity)
-        except UsageError as error:
-            raise Refused(404, str(error), param="id", code="trace_not_found") from error
+        trace = _found(partial(traces.get, sight=sight), recorder, identity)
         if said.answer is not None:
             try:
                 check_right(trace, said.answer)
@@ -77,10 +74,7 @@ def trace_routes(traces: Traces, recorder: Recorder) -> list[Route]:
     def level(
         identity: str, sight: Sight, parent: str | None, limit: int, after: str | None
     ) -> dict[str, Any]:
-        try:
-            summary = _found(partial(traces.summary, sight=sight), recorder, identity)
-        except UsageError as error:
-            raise Refused(404, str(error), param="id", code="trace_not_found") from error
+        summary = _found(partial(traces.summary, sight=sight), recorder, identity)
         steps = traces.steps(summary.id, parent, limit=limit + 1, after=after)
         return {
             "object": "trace",
@@ -149,7 +143,12 @@ def _found(look_up: Callable[[str], T], recorder: Recorder, identity: str) -> T:
     except UsageError:
         # The trace of an answer that has just come may still wait to be written.
         recorder.flush()
+    try:
         return look_up(identity)
+    except UsageError as error:
+        what = f'no trace "{identity}" of yours, nor a single one that begins so'
+        told = f"{what}: GET /v1/traces lists them"
+        raise Refused(404, told, param="id", code="trace_not_found") from error
 
 
 def _trace_of(identity: str) -> str:

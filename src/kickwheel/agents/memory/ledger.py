@@ -108,7 +108,9 @@ class Ledger:
         low = identity.strip().lower()
         found = self._facts("f.id >= ? AND f.id < ? ORDER BY f.id LIMIT 2", (low, f"{low}~"))
         if not low or not found:
-            raise UsageError(f'no fact "{identity}" in this store')
+            raise UsageError(
+                f'no fact "{identity}" in this store: `kickwheel memory list` shows those of a user'
+            )
         if len(found) > 1:
             raise UsageError(f'several facts begin with "{identity}". Give more of the id.')
         return found[0]
@@ -158,7 +160,9 @@ class Ledger:
         if fact is not None:
             found = [known for known in found if known.id == self.why(fact).id]
             if not found:
-                raise UsageError(f'"{user}" has no fact "{fact}"')
+                raise UsageError(
+                    f'"{user}" has no fact "{fact}": `kickwheel memory list` shows theirs'
+                )
             where, values = f"{where} AND id = ?", [*values, found[0].id]
         else:
             turns = wipe(self._database, "memory_turn", where, values)

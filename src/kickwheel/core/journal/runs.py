@@ -138,7 +138,7 @@ class Runs:
             (wanted, wanted + "~", *(() if asker is None else (asker, tenant))),
         )
         if not wanted or not rows:
-            raise UsageError(f'no run "{identity}" in this store')
+            raise UsageError(f'no run "{identity}" in this store: `kickwheel runs` lists them')
         if len(rows) > 1 and rows[0][0] != wanted:
             raise UsageError(f'several runs begin with "{identity}". Give more of the id.')
         return _run(rows[0])

@@ -70,7 +70,10 @@ class Artifacts:
         if found:
             names = ", ".join(p.name for p in found)
             raise UsageError(f'more than one {kind} begins with "{identity}": {names}')
-        raise UsageError(f'no {kind} "{identity}" in {self.folder}')
+        raise UsageError(
+            f'no {kind} "{identity}": those that there are have their folders in '
+            f"{self.folder / kind}"
+        )
 
     def record(self, kind: str, identity: str, of: type[R]) -> R:
         """The record that the artifact is about, as `read_record`.
