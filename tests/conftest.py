@@ -1,7 +1,9 @@
-"""Fixtures that every room's tests may use."""
+"""Fixtures that every room's tests may use, and how the suite is shared out to processes."""
 
+import os
 import signal
 
+import pytest
 from hypothesis import settings
 
 from tests.postgres import database, postgres, postgres_url
@@ -14,3 +16,20 @@ settings.load_profile("any machine")
 
 # Started in the background, as CI may, Python leaves Ctrl-C ignored, and so would its children.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Gives each of several processes cores of its own: what tunes or answers with a model takes
+    all cores that it may use, and two of those on the same cores are slower than one by one."""
+    worker = getattr(config, "workerinput", None)
+    if worker is None or not hasattr(os, "sched_setaffinity"):
+        return
+    number = int(worker["workerid"].removeprefix("gw"))
+    cores = sorted(os.sched_getaffinity(0))[number :: worker["workercount"]]
+    if cores:
+        os.sched_setaffinity(0, cores)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones first: begun last, one of them would keep a single process at work."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
