@@ -4,6 +4,7 @@ import itertools
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -75,20 +76,20 @@ def test_numpy_finds_what_counting_finds(texts: list[str], others: list[str]) ->
         assert nearest(texts, others) == plain
 
 
-def test_embeddings_are_those_of_the_package() -> None:
+def test_embeddings_are_those_of_the_package(tmp_path: Path) -> None:
     texts = ["find me a taxi in oslo", "where is the nearest dentist?", "", "日本語のテキスト"]
     script = (
-        "import shutil, tempfile, json, sys, logging\n"
+        "import shutil, json, sys\n"
         "from pathlib import Path\n"
         "import wordllama\n"
         "root = Path(wordllama.__file__).parent\n"
-        "folder = Path(tempfile.mkdtemp())\n"
+        "folder = Path(sys.argv[2])\n"
         "for name in ('weights', 'tokenizers'): shutil.copytree(root / name, folder / name)\n"
         "model = wordllama.WordLlama.load(cache_dir=folder, disable_download=True)\n"
         "print(json.dumps(model.embed(json.loads(sys.argv[1]), norm=True).tolist()))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, json.dumps([t for t in texts if t])],
+        [sys.executable, "-c", script, json.dumps([t for t in texts if t]), str(tmp_path)],
         capture_output=True,
         text=True,
         check=True,
