@@ -306,6 +306,7 @@ class Turns:
         return gate.decide(replace(self._base, outcomes=tuple(outcomes)))
 
 
+@pytest.mark.slow
 def test_an_equal_candidate_is_falsely_promoted_in_at_most_one_of_twenty_turns(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -88,6 +88,7 @@ def run(events: Dataset, base: Path, out: Path) -> None:
     lora(events, base, out, replace(QUICK, checkpoint_s=0.0), on_step=slowly)
 
 
+@pytest.mark.slow
 def test_a_run_killed_again_and_again_ends_with_the_same_bits(
     events: Dataset, tiny: Path, tmp_path: Path
 ) -> None:
