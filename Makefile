@@ -58,11 +58,15 @@ check: setup ## style, types, imports, and that generated files are fresh
 	$(BIN)/lint-imports
 	$(BIN)/kickwheel schema | diff - docs/app.schema.json || { echo "docs/app.schema.json is stale: make fix"; exit 1; }
 
-test: setup ## run all tests
-	$(BIN)/pytest --cov --cov-report=term:skip-covered
+# Who is done takes half of what the other has left.
+PROCESSES ?= 2
+PYTEST := $(BIN)/pytest -n $(PROCESSES) --dist worksteal
 
-test-fast: setup ## run the tests that need no model
-	$(BIN)/pytest -m "not slow" -q
+test: setup ## run all tests
+	$(PYTEST) --cov --cov-report=term:skip-covered
+
+test-fast: setup ## run the tests that take no minute, in less than two
+	$(PYTEST) -m "not slow" -q
 
 # Frameworks do not agree on their dependencies, so those of one age share an environment. Nothing
 # else of ours is in it: a bridge needs kickwheel alone.

@@ -19,15 +19,15 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Gives each of several processes cores of its own: what tunes or answers with a model takes
-    all cores that it may use, and two of those on the same cores are slower than one by one."""
+    """Keeps each of several processes to a core, or to a few where there are more cores: what tunes
+    or answers with a model takes all that it may use, and two such on the same cores are slower
+    than one after the other."""
     worker = getattr(config, "workerinput", None)
     if worker is None or not hasattr(os, "sched_setaffinity"):
         return
-    number = int(worker["workerid"].removeprefix("gw"))
-    cores = sorted(os.sched_getaffinity(0))[number :: worker["workercount"]]
-    if cores:
-        os.sched_setaffinity(0, cores)
+    cores = sorted(os.sched_getaffinity(0))
+    first = int(worker["workerid"].removeprefix("gw")) % len(cores)
+    os.sched_setaffinity(0, cores[first :: worker["workercount"]])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
