@@ -17,7 +17,8 @@ KickwheelError
 Each text says what was wrong, where, and what to do.
 """
 
-from collections.abc import Sequence
+import errno
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 
@@ -128,3 +129,67 @@ class ToolError(KickwheelError):
 
 class NotPromoted(KickwheelError):
     """The gate said no; nothing was changed."""
+
+
+def unreached(error: BaseException) -> str:
+    """Why a server gave no answer, as a clause behind «cannot be reached: »: what failed below the
+    client, aiohttp's or httpx2's, whose own words are not for those who read this."""
+    import socket
+    import ssl
+
+    import aiohttp
+
+    failed = list(_below(error))[::-1]  # aiohttp's look like Python's and have less to say.
+    for one in failed:
+        if isinstance(one, KickwheelError):
+            return str(one)
+        if isinstance(one, ssl.SSLCertVerificationError):
+            return f"its certificate is not trusted here ({one.verify_message})"
+        if isinstance(one, ssl.SSLError):
+            plain = one.reason == "WRONG_VERSION_NUMBER"
+            told = "does its URL begin with http://?" if plain else str(one.reason or "").lower()
+            return f"it speaks no TLS with us: {told.replace('_', ' ') or 'it hung up'}"
+        if isinstance(one, socket.gaierror):
+            return "no host of that name is known here: look at the name, and at the network"
+        if isinstance(one, OSError) and one.errno in _UNREACHED:
+            return _UNREACHED[one.errno]
+        if isinstance(one, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError):
+            return "that is no URL that begins with http:// or https://"
+        if isinstance(one, TimeoutError):
+            return "it does not answer"
+        if isinstance(one, aiohttp.ServerDisconnectedError | ConnectionResetError):
+            return "it closed the connection without an answer"
+        if isinstance(one, aiohttp.ClientPayloadError):
+            return "it broke off in the middle of its answer"
+        if isinstance(one, aiohttp.ClientResponseError):
+            return "what it answers is no HTTP: is that the right port?"
+    text = str(error).partition("\n")[0]
+    return text or type(error).__name__
+
+
+_UNREACHED = {
+    errno.ECONNREFUSED: "nothing listens there: start it, or correct the address",
+    errno.ECONNRESET: "it broke the connection off",
+    errno.EPIPE: "it broke the connection off",
+    errno.ETIMEDOUT: "it does not answer",
+    errno.EHOSTUNREACH: "no way leads there from here: look at the address, and at the network",
+    errno.ENETUNREACH: "no way leads there from here: look at the address, and at the network",
+}
+
+
+def _below(error: BaseException) -> Iterator[BaseException]:
+    """The error and what it came from, itself first; what is said in our words has no more below
+    it."""
+    seen: set[int] = set()
+    waiting = [error]
+    while waiting:
+        one = waiting.pop(0)
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        if isinstance(one, KickwheelError):
+            continue
+        inside = one.exceptions if isinstance(one, BaseExceptionGroup) else ()
+        from_ = (getattr(one, "os_error", None), *inside, one.__cause__, one.__context__)
+        waiting += [other for other in from_ if isinstance(other, BaseException)]

@@ -11,7 +11,7 @@ import msgspec
 from yarl import URL
 
 from kickwheel.core import redact
-from kickwheel.core.errors import ModelError
+from kickwheel.core.errors import ModelError, unreached
 from kickwheel.models.retry import Refused, persist, refused
 from kickwheel.models.taken import Taken
 
@@ -141,7 +141,7 @@ class Wire:
             late = ModelError(f"{self._name}: no answer within the request's time", status=504)
             raise late from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            reason = self.clean(str(error)) or type(error).__name__
+            reason = self.clean(unreached(error))
             told = ModelError(f"{self._name}: {self.url} cannot be reached: {reason}")
             raise Refused(told, again=not isinstance(error, ValueError)) from error
         if response.status == 200 and said:

@@ -17,6 +17,7 @@ import aiohttp
 import msgspec
 
 from kickwheel.core import redact
+from kickwheel.core.errors import unreached
 from kickwheel.serve.errors import Refused
 
 GOOD_FOR_S = 3600.0
@@ -92,7 +93,7 @@ class Issuer:
                 where = await self._key_set(session)
                 self._keys = dict(_usable(await _read(session, where)))
         except (aiohttp.ClientError, TimeoutError, ValueError, OSError) as error:
-            self._why = redact.text(str(error)[:300]) or f"no answer within {TIMEOUT_S:g} s"
+            self._why = redact.text(unreached(error)[:300])
             _log.warning("the keys of %s cannot be fetched: %s", self.url, self._why)
         else:
             self._why = "" if self._keys else "it has none that sign tokens"

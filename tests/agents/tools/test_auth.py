@@ -218,8 +218,8 @@ async def test_a_certificate_of_another_authority_lets_nobody_in(tmp_path: Path)
         believed = {"who": {**shown, "authority": "other.pem"}}
         async with opened(OpenApi, tmp_path, document=named, auth=believed) as tools:
             unknown = await call(tools, "x")
-    assert refused.text.startswith(f"error: {served.url} does not answer: ")
-    assert "certificate verify failed" in unknown.text
+    assert refused.text.startswith(f"error: {served.url} cannot be reached: ")
+    assert "its certificate is not trusted here" in unknown.text
     assert served.asked == []
 
 

@@ -241,7 +241,7 @@ def test_where_nobody_can_log_in_it_is_told(clinic: Clinic) -> None:
     with threaded(lowlevel(echo).streamable_http_app()) as url:
         clinic.write(url=f"{url}/mcp")
         assert "asks for no login; leave auth out" in clinic.log_in().stderr
-    away = f"no login at {url}/mcp: All connection attempts failed"
+    away = f"no login at {url}/mcp: nothing listens there: start it, or correct the address"
     assert away in clinic.log_in().stderr
     (clinic.folder / "app.yml").write_text(
         f"tools: {{clinics: {{kind: mcp, url: '{clinic.url}'}}}}\n"
@@ -254,7 +254,7 @@ def test_an_authorization_server_that_is_not_there_is_named(tmp_path: Path) -> N
     issuer.url = f"http://127.0.0.1:{free_port()}"
     with opened_clinic(tmp_path, issuer) as clinic:
         told = clinic.log_in().stderr
-    assert f"no login at {clinic.url}, which trusts {issuer.url}: All connection" in told
+    assert f"no login at {clinic.url}, which trusts {issuer.url}: nothing listens there" in told
 
 
 async def test_a_file_that_is_damaged_is_told(clinic: Clinic) -> None:

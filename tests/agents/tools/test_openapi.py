@@ -478,7 +478,7 @@ async def test_redirects_in_a_circle_end(tmp_path: Path) -> None:
 
 
 async def test_a_service_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ToolError, match=r"http://127\.0\.0\.1:9 does not answer"):
+    with pytest.raises(ToolError, match=r"http://127\.0\.0\.1:9 cannot be reached"):
         await answered(tmp_path, fine, server="http://127.0.0.1:9")
 
 
@@ -577,7 +577,7 @@ async def test_a_document_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"gone.yml: cannot be read: No such file"):
         async with opened(OpenApi, tmp_path, document="gone.yml"):
             pass
-    with pytest.raises(UsageError, match=r"cannot be read: .* does not answer"):
+    with pytest.raises(UsageError, match=r"cannot be read: .* cannot be reached"):
         async with opened(OpenApi, tmp_path, document="http://127.0.0.1:9/x.json"):
             pass
 

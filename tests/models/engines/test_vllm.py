@@ -227,7 +227,7 @@ async def test_what_is_no_peft_adapter_is_told(tmp_path: Path, base: Path) -> No
 
 async def test_nobody_there_is_told_with_the_address(tmp_path: Path) -> None:
     async with context(tmp_path) as (_, named):
-        with pytest.raises(EngineError, match=r"http://127\.0\.0\.1:9/v1 does not answer"):
+        with pytest.raises(EngineError, match=r"http://127\.0\.0\.1:9/v1 cannot be reached"):
             async with Vllm(url="http://127.0.0.1:9/v1").open(named("s")):
                 pass
         with pytest.raises(UsageError, match="vllm needs `base`"):

@@ -40,7 +40,7 @@ from google.protobuf.json_format import MessageToDict, ParseError
 
 from kickwheel.agents.kinds.a2a_reply import Reply
 from kickwheel.core import redact
-from kickwheel.core.errors import ModelError
+from kickwheel.core.errors import ModelError, unreached
 
 ANSWER_CHARS = 4_000_000
 """Characters of an answer at most."""
@@ -164,7 +164,7 @@ class Link:
     def failed(self, error: Exception) -> ModelError:
         """What an error of the SDK is to the agent's caller."""
         status = getattr(error, "status_code", None)
-        what = redact.text(str(error) or type(error).__name__)[:1000]
+        what = redact.text(unreached(error))[:1000]
         if status in (301, 302, 303, 307, 308):
             what = f"{self._url} sends us elsewhere, which is not followed; write where it is"
         return ModelError(f"{self.name}: {what}", status=502)

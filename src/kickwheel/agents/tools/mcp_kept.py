@@ -20,7 +20,7 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
-from kickwheel.core.errors import KickwheelError, ToolError
+from kickwheel.core.errors import KickwheelError, ToolError, unreached
 from kickwheel.core.files import storage_error, write_whole
 
 if TYPE_CHECKING:
@@ -156,8 +156,8 @@ class Kept:
                     raise self.ended()
                 given = await self._given(login, login.refresh)
         except (aiohttp.ClientError, TimeoutError) as error:
-            why = str(error)[:300] or f"no answer within {RENEWING_S:g} s"
-            raise ToolError(f"the login at {self.url} cannot be renewed now: {why}") from error
+            what = f"the login at {self.url} cannot be renewed now: {unreached(error)[:300]}"
+            raise ToolError(what) from error
         ends = None if given.expires_in is None else time.time() + given.expires_in
         refresh = given.refresh_token or login.refresh
         renewed = msgspec.structs.replace(

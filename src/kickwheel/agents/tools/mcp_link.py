@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from kickwheel.agents.tools.mcp_person import Questions
 from kickwheel.agents.tools.tool import InvalidArguments
 from kickwheel.core import redact
-from kickwheel.core.errors import KickwheelError, ToolError
+from kickwheel.core.errors import KickwheelError, ToolError, unreached
 
 if TYPE_CHECKING:
     import httpx2
@@ -339,5 +339,4 @@ async def _listen(client: "Client", changed: Callable[[], None]) -> None:
 def _innermost(error: BaseException) -> str:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    text = str(error).partition("\n")[0][:500]
-    return text or type(error).__name__
+    return unreached(error)[:500]

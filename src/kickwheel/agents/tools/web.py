@@ -20,7 +20,7 @@ from yarl import URL
 
 from kickwheel.agents.tools import text
 from kickwheel.agents.tools.tool import Effects, InvalidArguments
-from kickwheel.core.errors import ToolError
+from kickwheel.core.errors import ToolError, unreached
 from kickwheel.models.retry import retry_after_s
 
 MOST_BYTES = 2_000_000
@@ -206,8 +206,8 @@ async def _once(opened: aiohttp.ClientSession, call: Call, most: int) -> Reply:
                 response.close()
             return Reply(response.status, response.headers, body, whole)
     except (aiohttp.ClientError, OSError) as error:
-        reason = str(error) or type(error).__name__
-        raise ToolError(f"{origin(call.url)} does not answer: {reason}") from error
+        what = f"{origin(call.url)} cannot be reached: {unreached(error)}"
+        raise ToolError(what) from error
 
 
 async def _read(response: aiohttp.ClientResponse, most: int) -> tuple[bytes, bool]:

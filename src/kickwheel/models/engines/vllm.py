@@ -20,7 +20,7 @@ import aiohttp
 from pydantic import SecretStr
 
 from kickwheel.core.config import key_from
-from kickwheel.core.errors import DataError, EngineError, ModelError, UsageError
+from kickwheel.core.errors import DataError, EngineError, ModelError, UsageError, unreached
 from kickwheel.core.plugins import Context, Part
 from kickwheel.models import catalog
 from kickwheel.models.answer import Answer
@@ -224,8 +224,7 @@ class Server:
             ):
                 said = await response.text()
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            reason = str(error) or type(error).__name__
-            raise EngineError(f"{self.url} does not answer: {reason}") from error
+            raise EngineError(f"{self.url} cannot be reached: {unreached(error)}") from error
         if response.status == 404 and "lora" in path:
             raise EngineError(
                 f"{self.url} takes no adapters while it runs. Start it with --enable-lora and "

@@ -26,7 +26,7 @@ from aiohttp.resolver import ThreadedResolver
 from google.protobuf.json_format import MessageToDict
 from yarl import URL
 
-from kickwheel.core.errors import StoreError
+from kickwheel.core.errors import StoreError, unreached
 from kickwheel.serve.a2a.owed import Notice, Owed
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ class Notifier:
         except InvalidParamsError as error:
             return str(error), False
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-            return str(error) or type(error).__name__, True
+            return unreached(error), True
 
 
 def told(task: Task) -> bytes:

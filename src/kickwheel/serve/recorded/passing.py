@@ -18,7 +18,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from kickwheel.core import redact
-from kickwheel.core.errors import UsageError
+from kickwheel.core.errors import UsageError, unreached
 from kickwheel.models.caller import caller, whose
 from kickwheel.models.prices import Prices
 from kickwheel.serve.errors import Refused
@@ -200,7 +200,7 @@ class Passing:
         if isinstance(error, TimeoutError):
             reason = f"no connection within {CONNECT_S:g} s"
         else:
-            reason = str(error) or type(error).__name__
+            reason = unreached(error)
         what = f"The upstream of this recorder, {self._base}, cannot be reached: {reason}"
         return Refused(502, redact.text(what), code="upstream_unreachable")
 

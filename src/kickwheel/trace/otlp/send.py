@@ -21,6 +21,7 @@ from email.utils import parsedate_to_datetime
 import aiohttp
 
 from kickwheel.core import redact
+from kickwheel.core.errors import unreached
 from kickwheel.records import Trace
 from kickwheel.trace.otlp import protobuf
 from kickwheel.trace.otlp.observed import Group, Unreadable
@@ -228,7 +229,7 @@ async def post(session: aiohttp.ClientSession, target: Target, body: bytes) -> i
     except Unreadable:
         return 0  # It took them, in words of its own.
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        raise Refused(f"{where}: {error or type(error).__name__}", retry=True) from error
+        raise Refused(f"{where} cannot be reached: {unreached(error)}", retry=True) from error
 
 
 def requests(traces: Iterable[Trace]) -> Iterator[tuple[bytes, int]]:
