@@ -161,6 +161,8 @@ def test_an_agents_response_goes_on_after_its_server_was_killed_and_a_models_has
             assert [e.type for e in events] == ["response.completed"]
             assert until(lambda: client.responses.retrieve(models), "failed", 20).error
             assert client.responses.retrieve(boss).status == "in_progress"
+            with client.responses.retrieve(boss, stream=True) as told:
+                assert next(iter(told)).type == "response.created"
             client.post(
                 f"/runs/{boss.removeprefix('resp_')}/answer",
                 body={"answer": "approve"},

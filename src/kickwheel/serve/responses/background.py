@@ -137,6 +137,10 @@ class Background:
                 continue
             if found.response["status"] in SETTLED:
                 break
+            for event in refolded(found.response):
+                if event["sequence_number"] > after:
+                    after = event["sequence_number"]
+                    yield event
             await asyncio.sleep(LOOK_S)
         events: Sequence[Item] = found.events or refolded(found.response)
         if events[-1]["sequence_number"] <= after:

@@ -200,12 +200,15 @@ def begun(asked: Asked, identity: str) -> dict[str, Any]:
 
 
 def refolded(response: Mapping[str, Any]) -> list[Event]:
-    """The stream of a response that has ended, told anew: each text and call in one piece."""
+    """The stream of a response, told anew: each text and call in one piece, and how it ended; of
+    one that has not ended, how it began."""
     events: list[Event] = []
     unknown = dict.fromkeys(("completed_at", "error", "incomplete_details", "usage"))
     blank = {**response, **unknown, "status": "in_progress", "output": []}
     unfolding = Unfolding(blank, lambda event: events.append(deepcopy(event)))
     unfolding.begin()
+    if response["status"] not in SETTLED:
+        return events
     for place, item in enumerate(response["output"]):
         if item["type"] == "message":
             unfolding.add(TextDelta("".join(part["text"] for part in item["content"])))
