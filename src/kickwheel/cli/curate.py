@@ -13,13 +13,13 @@ from kickwheel.cli.show import app_argument, json_option, show_json, table
 def command(app: Path, as_json: bool) -> None:
     """Make a dataset from APP's traces: train, validation and test, sharing no question."""
     from kickwheel.cli.steps import Steps
-    from kickwheel.flywheel.turn import wheel
+    from kickwheel.flywheel.wheel import wheel
 
     with Steps() as watch, wheel(app, watch=watch) as steps:
         steps.take_in()
         identity = steps.curate()
-        dataset = steps.dataset(identity)
-        folder = steps.store.artifacts.path("dataset", identity)
+        dataset = steps.made.dataset(identity)
+        folder = steps.made.folder("dataset", identity)
     if as_json:
         show_json({"dataset": identity, "folder": str(folder), "steps": dataset.steps})
         return

@@ -18,12 +18,12 @@ def command(app: Path, adapter: str | None, full: bool, as_json: bool) -> None:
     Ends with the gate's verdict and a report; nothing is promoted.
     """
     from kickwheel.cli.steps import Steps, ended
-    from kickwheel.flywheel.turn import wheel
+    from kickwheel.flywheel.wheel import wheel
 
     with Steps() as watch, wheel(app, full=full, watch=watch) as steps:
-        identity = steps.compared(steps.whole("adapter", adapter))
-        report = steps.report(identity)
-        folder = steps.store.artifacts.path("report", identity)
+        identity = steps.compared(steps.made.whole("adapter", adapter))
+        report = steps.made.report(identity)
+        folder = steps.made.folder("report", identity)
     if as_json:
         show_json(report)
         return

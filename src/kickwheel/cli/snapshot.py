@@ -17,11 +17,11 @@ def command(app: Path, report: str | None, as_json: bool) -> None:
     The folder never changes: `kickwheel serve FOLDER` checks every byte of it.
     """
     from kickwheel.cli.steps import Steps
-    from kickwheel.flywheel.turn import wheel
+    from kickwheel.flywheel.wheel import wheel
 
     with Steps() as watch, wheel(app, watch=watch) as steps:
-        identity = steps.snapshot(steps.whole("report", report))
-        folder = steps.store.artifacts.path("snapshot", identity)
+        identity = steps.snapshot(steps.made.whole("report", report))
+        folder = steps.made.folder("snapshot", identity)
     if as_json:
         show_json({"snapshot": identity, "folder": str(folder)})
         return

@@ -14,11 +14,11 @@ from kickwheel.cli.show import app_argument, json_option, show_json
 def command(app: Path, dataset: str | None, as_json: bool) -> None:
     """Make an adapter from a dataset of APP; killed and started again, it goes on."""
     from kickwheel.cli.steps import Steps
-    from kickwheel.flywheel.turn import wheel
+    from kickwheel.flywheel.wheel import wheel
 
     with Steps() as watch, wheel(app, watch=watch) as steps:
-        identity = steps.tune(steps.whole("dataset", dataset))
-        folder = steps.store.artifacts.path("adapter", identity)
+        identity = steps.tune(steps.made.whole("dataset", dataset))
+        folder = steps.made.folder("adapter", identity)
     if as_json:
         show_json({"adapter": identity, "folder": str(folder)})
         return

@@ -17,13 +17,14 @@ def command(app: Path, full: bool, as_json: bool) -> None:
     Killed anywhere and started again it goes on where it was, and ends with the same result.
     """
     from kickwheel.cli.steps import Steps, ended
-    from kickwheel.flywheel.turn import wheel
+    from kickwheel.flywheel.turn import turn_of
+    from kickwheel.flywheel.wheel import wheel
 
     with Steps() as watch, wheel(app, full=full, watch=watch) as steps:
-        turned = steps.turn()
-        report = steps.report(turned.report)
+        turned = turn_of(steps)
+        report = steps.made.report(turned.report)
         folders = {
-            kind: steps.store.artifacts.path(kind, identity)
+            kind: steps.made.folder(kind, identity)
             for kind, identity in (("report", turned.report), ("snapshot", turned.snapshot))
         }
     if as_json:
