@@ -2,10 +2,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.agents.desk import answer, desk, events, last
+from tests.agents.desk import answer, desk, events, last, reply
 from tests.models import tiny
+from tests.models.loopback import loopback
 
 from kickwheel.agents import Called, Finished, Returned, Text, transcript
 from kickwheel.agents.kinds.react import React
@@ -45,6 +47,30 @@ ASKS = 'Thought: I must look.\nAction: weather\nInput: {"city": "Oslo"}'
 def in_turn(*steps: str) -> Any:
     left = list(steps)
     return lambda body: left.pop(0) if len(left) > 1 else left[0]
+
+
+async def test_a_model_that_takes_no_stop_observes_what_is_and_not_what_it_makes_up(
+    tmp_path: Path,
+) -> None:
+    """OpenAI's reasoning models refuse `stop`, and then write the observation themselves."""
+    says = in_turn(f"{ASKS}\nObservation: rain\nAnswer: It rains.", "Answer: It is sunny.")
+    told = "Unsupported parameter: 'stop' is not supported with this model."
+
+    async def refusing(request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        if "stop" in body:
+            error = {"message": told, "param": "stop", "code": "unsupported_parameter"}
+            return web.json_response({"error": error}, status=400)
+        return await reply(request, body, says(body))
+
+    async with loopback(refusing) as server:
+        (tmp_path / "app.yml").write_text(APP.replace("URL", f"{server.url}/v1"))
+        async with open_app(tmp_path / "app.yml") as app:
+            found = await events(app, "desk", "Weather in Oslo?")
+    assert found[-1].answer.content == "It is sunny."  # type: ignore[union-attr]
+    shown = [message["content"] for message in server.asked[-1][1]["messages"][-2:]]
+    assert shown == [ASKS, "Observation: sunny"]
+    assert len(server.asked) == 3, "refused once"
 
 
 async def test_the_model_acts_observes_and_answers(tmp_path: Path) -> None:

@@ -37,28 +37,29 @@ class KeyAuth(_Way):
         return access.keyed(secret(self.key), self.name, self.place)
 
 
-class BasicAuth(_Way):
-    """A name and a password, as HTTP has always had them."""
+class Login(_Way):
+    """A name and a password."""
 
-    kind: Literal["basic"]
     user: str
     """Who logs in."""
     password: SecretStr
     """The password, as `${NAME}` of a variable."""
+
+
+class BasicAuth(Login):
+    """A name and a password, as HTTP has always had them."""
+
+    kind: Literal["basic"]
 
     def access(self, opened: aiohttp.ClientSession, folder: Path) -> Access:
         """What signs with it."""
         return access.basic(self.user, secret(self.password))
 
 
-class DigestAuth(_Way):
+class DigestAuth(Login):
     """A name and a password of which only digests are sent."""
 
     kind: Literal["digest"]
-    user: str
-    """Who logs in."""
-    password: SecretStr
-    """The password, as `${NAME}` of a variable."""
 
     def access(self, opened: aiohttp.ClientSession, folder: Path) -> Access:
         """What signs with it."""

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, SecretStr, Tag
 from kickwheel.agents.caller import idempotency_key
 from kickwheel.agents.tools import access, apidoc, style
 from kickwheel.agents.tools.apidoc import ApiDocument, Operation, Scheme
-from kickwheel.agents.tools.auth import CertificateFiles, secret
+from kickwheel.agents.tools.auth import CertificateFiles, Login, secret
 from kickwheel.agents.tools.bundle import bundled, parsed
 from kickwheel.agents.tools.tokens import Discovered, Fetched
 from kickwheel.agents.tools.tool import Limits, Tool, Toolbox, ToolPart
@@ -30,17 +30,6 @@ MOST_BYTES = 30_000_000
 """Of a document."""
 WAIT_S = 30.0
 """For a document that is fetched."""
-
-
-class Login(BaseModel):
-    """A name and a password."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-    user: str
-    """Who logs in."""
-    password: SecretStr
-    """The password, as `${NAME}` of a variable."""
 
 
 class Client(BaseModel):
