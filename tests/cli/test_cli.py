@@ -185,6 +185,20 @@ def test_traffic_comes_in_and_is_said_of_and_asked_for_by_json(tmp_path: Path) -
     assert way["trace"]["feedback"][0]["answer"]["content"] == "hello"
 
 
+def test_a_dataset_without_test_questions_is_said_to_have_none(tmp_path: Path) -> None:
+    made.app(tmp_path)
+    lines = [
+        {"messages": [{"role": "user", "content": said}, {"role": "assistant", "content": "yes"}]}
+        for said in ("Where is my parcel now?", "Cancel the order please")
+    ]
+    (tmp_path / "chats.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    kickwheel("import", "chats.jsonl", cwd=tmp_path)
+    ended = kickwheel("curate", cwd=tmp_path)
+    assert "no test questions, so nothing can be compared on it" in ended.stdout
+    folder = Path(ended.stdout.split()[-1])
+    assert "There are no test questions" in (folder / "dataset.md").read_text()
+
+
 VERBS_HERE = [
     *("check", "chat", "serve", "mcp", "runs", "curate", "tune", "evaluate", "snapshot", "turn"),
     *("promote", "rollback", "run", "show", "import", "export", "feedback", "why", "answer"),

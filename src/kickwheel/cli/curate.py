@@ -1,10 +1,14 @@
 """`kickwheel curate`"""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from kickwheel.cli.show import app_argument, json_option, show_json, table
+
+if TYPE_CHECKING:
+    from kickwheel.records import Cleanliness
 
 
 @click.command()
@@ -33,8 +37,16 @@ def command(app: Path, as_json: bool) -> None:
         for step in dataset.steps
     ]
     click.echo(table(rows, ("step", "kept", "changed", "dropped")))
-    proof = dataset.cleanliness
-    click.echo(
-        f"\nunseen: {'yes' if proof.clean else 'NO'}; of {proof.tested} test questions "
-        f"{proof.exact} stand elsewhere word for word, {proof.near} nearly\ndataset  {folder}"
+    click.echo(f"\n{_seen(dataset.cleanliness)}\ndataset  {folder}")
+
+
+def _seen(proof: "Cleanliness") -> str:
+    if not proof.tested:
+        return (
+            "no test questions, so nothing can be compared on it: bring more traffic, or ask for "
+            "more (flywheel.curate.test)"
+        )
+    return (
+        f"unseen: {'yes' if proof.clean else 'NO'}; of {proof.tested} test questions "
+        f"{proof.exact} stand elsewhere word for word, {proof.near} nearly"
     )

@@ -71,12 +71,18 @@ def _manifest(dataset: Dataset) -> str:
     for step in dataset.steps:
         reasons = ", ".join(f"{count} {reason}" for reason, count in step.dropped.items())
         text.append(f"| {step.name} | {step.kept} | {step.changed or '–'} | {reasons or '–'} |")
+    seen = "There are no test questions, so nothing can be compared on this dataset."
+    if clean.tested:
+        seen = (
+            f"Unseen: {'yes' if clean.clean else 'NO'}. Of {clean.tested} test questions "
+            f"{clean.exact} stand word for word among training, validation, prompts or few-shot, "
+            f"and {clean.near} reach an n-gram likeness of {clean.threshold} (the highest is "
+            f"{highest:.3f}"
+            + (f", the highest cosine of embeddings {max(cosines):.3f})." if cosines else ").")
+        )
     text += [
         "",
-        f"Unseen: {'yes' if clean.clean else 'NO'}. Of {clean.tested} test questions {clean.exact} "
-        f"stand word for word among training, validation, prompts or few-shot, and {clean.near} "
-        f"reach an n-gram likeness of {clean.threshold} (the highest is {highest:.3f}"
-        + (f", the highest cosine of embeddings {max(cosines):.3f})." if cosines else ")."),
+        seen,
         "",
         f"`{FILE}` names the trace of each example (`source`) and of each that was dropped.",
         "",
