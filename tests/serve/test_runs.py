@@ -1,10 +1,13 @@
 """/v1/runs, over HTTP with the real openai client for the questions."""
 
 import asyncio
+import http.client
 import json
 import subprocess
 import sys
+import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +17,25 @@ import openai
 import pytest
 
 APP = """
-agents: {boss: {kind: human, choices: [approve, reject]}}
+tools:
+  t: {kind: python, functions: ["counting:count"]}
+agents:
+  boss: {kind: human, choices: [approve, reject]}
+  counter: {kind: graph, nodes: {n: {tool: t}}, edges: [{to: n}]}
+"""
+COUNTING = """
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+def count() -> str:
+    n = 0
+    try:
+        (HERE / "begun").touch()
+        while True:
+            n += 1
+    finally:
+        (HERE / "over").touch()
 """
 KEY = "a-key-of-the-tests"
 
@@ -23,6 +44,7 @@ KEY = "a-key-of-the-tests"
 def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("KICKWHEEL_API_KEY", KEY)
     (tmp_path / "app.yml").write_text(APP)
+    (tmp_path / "counting.py").write_text(COUNTING)
     program = Path(sys.executable).with_name("kickwheel")
     command = [str(program), "serve", str(tmp_path), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -79,6 +101,24 @@ def test_a_run_is_cancelled_once(url: str) -> None:
     assert (status, refused["error"]["code"]) == (404, "run_not_found")
     assert "GET /v1/runs lists them" in refused["error"]["message"]
     assert call(f"{url}/runs?limit=0")[0] == 400
+
+
+def test_a_function_ends_when_its_client_hangs_up(url: str, tmp_path: Path) -> None:
+    server = urllib.parse.urlsplit(url)
+    client = http.client.HTTPConnection(server.netloc)
+    asked = {"model": "counter", "messages": [{"role": "user", "content": "Count."}]}
+    headers = {"content-type": "application/json", "authorization": f"Bearer {KEY}"}
+    client.request("POST", f"{server.path}/chat/completions", json.dumps(asked), headers)
+    appears(tmp_path / "begun")
+    client.close()
+    appears(tmp_path / "over")
+
+
+def appears(file: Path, within_s: float = 60.0) -> None:
+    until = time.monotonic() + within_s
+    while not file.exists():
+        assert time.monotonic() < until, f"{file.name} never came"
+        time.sleep(0.02)
 
 
 def test_runs_of_others_are_not_there(url: str, tmp_path: Path) -> None:
