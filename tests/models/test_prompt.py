@@ -1,7 +1,7 @@
 import pytest
 
 from kickwheel.core.errors import DataError
-from kickwheel.models.prompt import Template, answer_message, answer_text
+from kickwheel.models.prompt import Template, answer_text
 from kickwheel.records import Message, PromptForm, ToolCall, ToolSpec
 
 # The template of SmolLM2-135M-Instruct, word for word.
@@ -84,8 +84,6 @@ def test_what_begins_a_text_stays_when_the_system_turn_is_left_out() -> None:
 def test_an_answer_is_its_calls_or_its_text() -> None:
     assert answer_text(CALL, [FIND]) == "find\ncity: Rome"
     assert Template(SMOL, eos="<|im_end|>").answer(CALL, [FIND]) == "find\ncity: Rome<|im_end|>"
-    assert answer_message("find\ncity: Rome", [FIND]).tool_calls[0].name == "find"
-    assert answer_message("find it yourself", [FIND]).content == "find it yourself"
 
 
 def test_a_template_cannot_reach_out() -> None:

@@ -94,14 +94,6 @@ def answer_text(message: Message, tools: Sequence[ToolSpec]) -> str:
     return message.content or ""
 
 
-def answer_message(text: str, tools: Sequence[ToolSpec]) -> Message:
-    """The answer that a model's text stands for: calls where it is one, else the text."""
-    found = calls.read(text, tools) if tools else None
-    if found:
-        return Message(role="assistant", tool_calls=found)
-    return Message(role="assistant", content=text)
-
-
 def _turns(
     messages: Sequence[Message], tools: Sequence[ToolSpec], form: PromptForm
 ) -> list[dict[str, Any]]:
