@@ -88,11 +88,6 @@ def wald(rows: Sequence[tuple[bool, bool]], clusters: Sequence[str]) -> tuple[fl
     return value - half, value + half
 
 
-def bootstrap(rows: Sequence[tuple[bool, bool]], clusters: Sequence[str]) -> tuple[float, float]:
-    found = interval.paired_means([(float(a), float(b)) for a, b in rows], clusters)
-    return found.low, found.high
-
-
 def coverage(turns: int) -> None:
     methods: dict[str, Bounds] = {
         "score, clusters (ours)": score,
