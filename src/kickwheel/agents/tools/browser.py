@@ -12,7 +12,7 @@ from kickwheel.agents.tools.browsing import VIEW, Browsing, browsing
 from kickwheel.agents.tools.chromium import find_chromium, open_chromium
 from kickwheel.agents.tools.per_run import PerRun, per_run
 from kickwheel.agents.tools.proxy import Places, open_proxy
-from kickwheel.agents.tools.tool import Effects, Limits, Pictured, Toolbox, ToolPart, safe
+from kickwheel.agents.tools.tool import Effects, Limits, Pictured, Toolbox, ToolPart, safe, takes
 from kickwheel.core.plugins import Context
 from kickwheel.core.store import Store
 from kickwheel.models.pictures import keep_as
@@ -64,12 +64,7 @@ class Browser(ToolPart):
             **parameters: dict[str, Any],
         ) -> _Act:
             needed = [key for key in parameters if "default" not in parameters[key]]
-            schema = {
-                "type": "object",
-                "properties": parameters,
-                "required": needed,
-                "additionalProperties": False,
-            }
+            schema = takes(*needed, **parameters)
             spec = ToolSpec(name=f"{name}_{verb}", description=about, parameters=schema)
             # The page's own time is up first, so that what it shows by then can be told.
             limits = replace(self.limits(effects), timeout_s=self.timeout_s + 5)

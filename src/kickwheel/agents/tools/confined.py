@@ -15,7 +15,7 @@ from kickwheel.agents.tools.consumption import MOST_FILES, Bounds, Excess
 from kickwheel.agents.tools.per_run import PerRun, per_run
 from kickwheel.agents.tools.running import FLOOD_BYTES, Ran
 from kickwheel.agents.tools.sandbox import WORKSPACE, Sandbox, probe
-from kickwheel.agents.tools.tool import InvalidArguments, Limits, ToolPart
+from kickwheel.agents.tools.tool import InvalidArguments, Limits, ToolPart, takes
 from kickwheel.core.errors import ToolError, UsageError
 from kickwheel.core.plugins import Context
 from kickwheel.records import ToolSpec
@@ -138,14 +138,9 @@ class ReadFile:
         self.spec = ToolSpec(
             name=name,
             description="The text of a file that a program left in its folder.",
-            parameters={
-                "type": "object",
-                "properties": {
-                    "path": {"type": "string", "description": f"Its path below {WORKSPACE}."}
-                },
-                "required": ["path"],
-                "additionalProperties": False,
-            },
+            parameters=takes(
+                "path", path={"type": "string", "description": f"Its path below {WORKSPACE}."}
+            ),
         )
 
     async def call(self, arguments: Mapping[str, Any]) -> str:

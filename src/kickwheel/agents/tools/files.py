@@ -19,7 +19,15 @@ from kickwheel.agents.tools.edit import edit, write
 from kickwheel.agents.tools.root import Root
 from kickwheel.agents.tools.search import SAMPLE, Search
 from kickwheel.agents.tools.threads import in_thread
-from kickwheel.agents.tools.tool import InvalidArguments, Limits, Tool, Toolbox, ToolPart, safe
+from kickwheel.agents.tools.tool import (
+    InvalidArguments,
+    Limits,
+    Tool,
+    Toolbox,
+    ToolPart,
+    safe,
+    takes,
+)
 from kickwheel.agents.tools.tree import Entry, Pattern, walk
 from kickwheel.core.errors import ToolError
 from kickwheel.core.plugins import Context
@@ -220,56 +228,62 @@ def _page(opened: io.TextIOWrapper, line: int, column: int, page: int) -> str:
     return f"{''.join(parts)}{end}(there is more: read on from {at})"
 
 
-def _spec(description: str, required: tuple[str, ...], **properties: Any) -> ToolSpec:
-    return ToolSpec(
-        name="",
-        description=description,
-        parameters={
-            "type": "object",
-            "properties": properties,
-            "required": list(required),
-            "additionalProperties": False,
+_LIST = ToolSpec(
+    name="",
+    description="Lists files and folders.",
+    parameters=takes(
+        folder={"type": "string", "default": "", "description": "Folder; by default the root."},
+        pattern={
+            "type": "string",
+            "default": "*",
+            "description": "Which entries: `*.csv` in the folder itself, `**/*.csv` at any depth.",
         },
-    )
-
-
-_LIST = _spec(
-    "Lists files and folders.",
-    (),
-    folder={"type": "string", "default": "", "description": "Folder; by default the root."},
-    pattern={
-        "type": "string",
-        "default": "*",
-        "description": "Which entries: `*.csv` in the folder itself, `**/*.csv` at any depth.",
-    },
-    start={"type": "integer", "minimum": 0, "default": 0, "description": "Entry to start from."},
+        start={
+            "type": "integer",
+            "minimum": 0,
+            "default": 0,
+            "description": "Entry to start from.",
+        },
+    ),
 )
-_READ = _spec(
-    "Reads a text file, page by page.",
-    ("path",),
-    path=_PATH,
-    line={"type": "integer", "minimum": 1, "default": 1, "description": "Line to start from."},
-    column={
-        "type": "integer",
-        "minimum": 1,
-        "default": 1,
-        "description": "Character of that line to start from.",
-    },
+_READ = ToolSpec(
+    name="",
+    description="Reads a text file, page by page.",
+    parameters=takes(
+        "path",
+        path=_PATH,
+        line={"type": "integer", "minimum": 1, "default": 1, "description": "Line to start from."},
+        column={
+            "type": "integer",
+            "minimum": 1,
+            "default": 1,
+            "description": "Character of that line to start from.",
+        },
+    ),
 )
-_WRITE = _spec(
-    "Writes a text file: makes it, or replaces all that is in it.",
-    ("path", "text"),
-    path=_PATH,
-    text={"type": "string", "description": "All that the file shall hold."},
+_WRITE = ToolSpec(
+    name="",
+    description="Writes a text file: makes it, or replaces all that is in it.",
+    parameters=takes(
+        "path",
+        "text",
+        path=_PATH,
+        text={"type": "string", "description": "All that the file shall hold."},
+    ),
 )
-_EDIT = _spec(
-    "Changes one place in a text file.",
-    ("path", "old", "new"),
-    path=_PATH,
-    old={
-        "type": "string",
-        "minLength": 1,
-        "description": "The text to replace, exactly as it stands in the file, and only once.",
-    },
-    new={"type": "string", "description": "The text to put in its place."},
+_EDIT = ToolSpec(
+    name="",
+    description="Changes one place in a text file.",
+    parameters=takes(
+        "path",
+        "old",
+        "new",
+        path=_PATH,
+        old={
+            "type": "string",
+            "minLength": 1,
+            "description": "The text to replace, exactly as it stands in the file, and only once.",
+        },
+        new={"type": "string", "description": "The text to put in its place."},
+    ),
 )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kickwheel.agents.tools.mcp_answer import block, contents
 from kickwheel.agents.tools.mcp_link import Link
-from kickwheel.agents.tools.tool import InvalidArguments, Limits, Tool, safe
+from kickwheel.agents.tools.tool import InvalidArguments, Limits, Tool, safe, takes
 from kickwheel.records import ToolSpec
 
 if TYPE_CHECKING:
@@ -128,32 +128,30 @@ def _line(name: str, title: str, kind: str | None, about: str | None) -> str:
     return " ".join(filter(None, [name, title if title != name else "", *words]))
 
 
-def _spec(description: str, required: tuple[str, ...] = (), **properties: Any) -> ToolSpec:
-    return ToolSpec(
-        name="",
-        description=description,
-        parameters={
-            "type": "object",
-            "properties": properties,
-            "required": list(required),
-            "additionalProperties": False,
-        },
-    )
-
-
 _CURSOR = {"type": "string", "description": "Where the list before ended."}
-_LIST_RESOURCES = _spec("Lists resources, a URI a line.", cursor=_CURSOR)
-_READ_RESOURCE = _spec(
-    "Reads a resource.", ("uri",), uri={"type": "string", "description": "As listed."}
+_LIST_RESOURCES = ToolSpec(
+    name="", description="Lists resources, a URI a line.", parameters=takes(cursor=_CURSOR)
 )
-_LIST_PROMPTS = _spec("Lists prepared texts and their arguments.", cursor=_CURSOR)
-_READ_PROMPT = _spec(
-    "Reads a prepared text with its arguments filled in.",
-    ("name",),
-    name={"type": "string", "description": "As listed, without the arguments."},
-    arguments={
-        "type": "object",
-        "additionalProperties": {"type": "string"},
-        "description": "By name; those in brackets may be left out.",
-    },
+_READ_RESOURCE = ToolSpec(
+    name="",
+    description="Reads a resource.",
+    parameters=takes("uri", uri={"type": "string", "description": "As listed."}),
+)
+_LIST_PROMPTS = ToolSpec(
+    name="",
+    description="Lists prepared texts and their arguments.",
+    parameters=takes(cursor=_CURSOR),
+)
+_READ_PROMPT = ToolSpec(
+    name="",
+    description="Reads a prepared text with its arguments filled in.",
+    parameters=takes(
+        "name",
+        name={"type": "string", "description": "As listed, without the arguments."},
+        arguments={
+            "type": "object",
+            "additionalProperties": {"type": "string"},
+            "description": "By name; those in brackets may be left out.",
+        },
+    ),
 )

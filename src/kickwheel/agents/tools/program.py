@@ -10,7 +10,7 @@ from typing import Any
 
 from kickwheel.agents.tools.confined import Confined, Places, ReadFile
 from kickwheel.agents.tools.sandbox import WORKSPACE, Sandbox
-from kickwheel.agents.tools.tool import Toolbox, safe
+from kickwheel.agents.tools.tool import Toolbox, safe, takes
 from kickwheel.core.errors import UsageError
 from kickwheel.core.plugins import Context
 from kickwheel.records import ToolSpec
@@ -64,12 +64,9 @@ class _Run:
             description=f"Run a program in Python {version} and see what it prints. Only printed "
             f"text is seen. Files in {WORKSPACE}, where it starts, stay for the next program; "
             f"variables do not. There is {'a' if part.network else 'no'} network.{known}",
-            parameters={
-                "type": "object",
-                "properties": {"program": {"type": "string", "description": "Its whole text."}},
-                "required": ["program"],
-                "additionalProperties": False,
-            },
+            parameters=takes(
+                "program", program={"type": "string", "description": "Its whole text."}
+            ),
         )
 
     async def call(self, arguments: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from kickwheel.agents.tools import matching, text
 from kickwheel.agents.tools.root import Root
 from kickwheel.agents.tools.threads import in_thread
-from kickwheel.agents.tools.tool import InvalidArguments, Limits, safe
+from kickwheel.agents.tools.tool import InvalidArguments, Limits, safe, takes
 from kickwheel.agents.tools.tree import Pattern, walk
 from kickwheel.core.errors import ToolError
 from kickwheel.records import ToolSpec
@@ -36,30 +36,26 @@ class Search:
             name=safe(name),
             description="Finds lines in the files of the folder, whatever their case. Gives "
             "path:line: text.",
-            parameters={
-                "type": "object",
-                "properties": {
-                    "text": {"type": "string", "minLength": 1, "description": "What to find."},
-                    "regex": {
-                        "type": "boolean",
-                        "default": False,
-                        "description": "Whether `text` is a regular expression.",
-                    },
-                    "files": {
-                        "type": "string",
-                        "default": "**",
-                        "description": "Pattern of the files: `*.csv`, `2024/**/*.txt`.",
-                    },
-                    "start": {
-                        "type": "integer",
-                        "minimum": 0,
-                        "default": 0,
-                        "description": "Hit to start from, to read on in a longer answer.",
-                    },
+            parameters=takes(
+                "text",
+                text={"type": "string", "minLength": 1, "description": "What to find."},
+                regex={
+                    "type": "boolean",
+                    "default": False,
+                    "description": "Whether `text` is a regular expression.",
                 },
-                "required": ["text"],
-                "additionalProperties": False,
-            },
+                files={
+                    "type": "string",
+                    "default": "**",
+                    "description": "Pattern of the files: `*.csv`, `2024/**/*.txt`.",
+                },
+                start={
+                    "type": "integer",
+                    "minimum": 0,
+                    "default": 0,
+                    "description": "Hit to start from, to read on in a longer answer.",
+                },
+            ),
         )
         self.limits = limits
         self._root, self._encoding = root, encoding

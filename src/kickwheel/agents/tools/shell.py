@@ -7,7 +7,7 @@ from typing import Any
 
 from kickwheel.agents.tools.confined import Confined, Places, ReadFile
 from kickwheel.agents.tools.sandbox import WORKSPACE, Sandbox
-from kickwheel.agents.tools.tool import InvalidArguments, Toolbox, safe
+from kickwheel.agents.tools.tool import InvalidArguments, Toolbox, safe, takes
 from kickwheel.core.plugins import Context
 from kickwheel.records import ToolSpec
 
@@ -45,12 +45,7 @@ class _Run:
             description=f"Run a bash command in {WORKSPACE}, and see its exit code and output. "
             "Files there stay for the next command; variables and the current folder do not. "
             f"There is {'a' if part.network else 'no'} network.{known}",
-            parameters={
-                "type": "object",
-                "properties": {"command": {"type": "string", "description": "For bash -c."}},
-                "required": ["command"],
-                "additionalProperties": False,
-            },
+            parameters=takes("command", command={"type": "string", "description": "For bash -c."}),
         )
 
     async def call(self, arguments: Mapping[str, Any]) -> str:

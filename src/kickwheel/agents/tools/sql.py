@@ -15,7 +15,15 @@ from pydantic import Field, SecretStr
 from kickwheel.agents.tools.database import Answer, Database, database_url
 from kickwheel.agents.tools.statement import changing, reading
 from kickwheel.agents.tools.tables import SCHEMA_CHARS, Table, described, summary, tables
-from kickwheel.agents.tools.tool import InvalidArguments, Limits, Tool, Toolbox, ToolPart, safe
+from kickwheel.agents.tools.tool import (
+    InvalidArguments,
+    Limits,
+    Tool,
+    Toolbox,
+    ToolPart,
+    safe,
+    takes,
+)
 from kickwheel.core.errors import KickwheelError
 from kickwheel.core.plugins import Context, nearest
 from kickwheel.records import ToolSpec
@@ -85,7 +93,8 @@ class _Query:
             name=safe(name),
             description=f"Asks the database ({database.dialect}) one reading SQL statement. Rows "
             f"come as JSON lists, at most {rows} at once.\n{told}",
-            parameters=_parameters(
+            parameters=takes(
+                "statement",
                 statement={"type": "string", "description": "The SQL statement."},
                 parameters=_VALUES,
                 start={
@@ -128,7 +137,8 @@ class _Change:
         self.spec = ToolSpec(
             name=safe(name),
             description="Changes rows of the database by one INSERT, UPDATE, DELETE or MERGE.",
-            parameters=_parameters(
+            parameters=takes(
+                "statement",
                 statement={"type": "string", "description": "The SQL statement."},
                 parameters=_VALUES,
             ),
@@ -159,7 +169,7 @@ class _Tables:
         self.spec = ToolSpec(
             name=safe(name),
             description="The tables of the database with their columns, keys and comments.",
-            parameters=_parameters(
+            parameters=takes(
                 names={
                     "type": "array",
                     "items": {"type": "string"},
@@ -185,15 +195,6 @@ class _Tables:
         if wanted:
             return "\n\n".join(described(by_name[name]) for name in wanted)
         return summary(known, max(SCHEMA_CHARS, self.limits.result_chars - 1000))
-
-
-def _parameters(**properties: Any) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": [name for name in properties if name == "statement"],
-        "additionalProperties": False,
-    }
 
 
 def _shown(answer: Answer, start: int, page: int) -> str:

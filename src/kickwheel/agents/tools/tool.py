@@ -84,6 +84,16 @@ def safe(name: str, most: int = 64) -> str:
     return re.sub(r"[^a-zA-Z0-9_-]+", "_", name).strip("_")[:most] or "_"
 
 
+def takes(*needed: str, **properties: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON Schema of a tool's arguments: those `needed` must be given, no others than these may."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(needed),
+        "additionalProperties": False,
+    }
+
+
 class ToolPart(Part):
     """The options that all kinds of tools share."""
 
