@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Tests start hundreds of processes; without this, where it is set, each compiles what it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup setup-demo fix check test test-fast test-bridges demo docs bench
 
@@ -58,8 +60,9 @@ check: setup ## style, types, imports, and that generated files are fresh
 	$(BIN)/lint-imports
 	$(BIN)/kickwheel schema | diff - docs/app.schema.json || { echo "docs/app.schema.json is stale: make fix"; exit 1; }
 
-# Who is done takes half of what the other has left.
-PROCESSES ?= 2
+# Tests wait as much as they compute, so there may be two processes a core. Who is done takes half
+# of what another has left.
+PROCESSES ?= 4
 PYTEST := $(BIN)/pytest -n $(PROCESSES) --dist worksteal
 
 test: setup ## run all tests

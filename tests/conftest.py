@@ -1,5 +1,6 @@
 """Fixtures that every room's tests may use, and how the suite is shared out to processes."""
 
+import itertools
 import os
 import signal
 
@@ -30,6 +31,22 @@ def pytest_configure(config: pytest.Config) -> None:
     os.sched_setaffinity(0, cores[first :: worker["workercount"]])
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The long ones first: begun last, one of them would keep a single process at work."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The long ones first, dealt out among the processes, each of which begins with as many tests
+    as the others: begun last, one of them would keep a single process at work."""
+    count = getattr(config, "workerinput", {"workercount": 1})["workercount"]
+    long = sorted((item for item in items if item.get_closest_marker("slow")), key=_minutes)[::-1]
+    short = iter([item for item in items if not item.get_closest_marker("slow")])
+    left, dealt = len(items), list[pytest.Item]()
+    for number in range(count):
+        mine = long[number::count]
+        share = (left - len(dealt)) // (count - number)
+        dealt += [*mine, *itertools.islice(short, max(0, share - len(mine)))]
+    items[:] = [*dealt, *short]
+
+
+def _minutes(item: pytest.Item) -> float:
+    """What a test's mark says of how long it takes; `slow` alone means some seconds."""
+    mark = item.get_closest_marker("slow")
+    return float(mark.kwargs.get("minutes", 0)) if mark else 0.0

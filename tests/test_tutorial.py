@@ -15,7 +15,7 @@ from kickwheel.app import check_app
 PAGE = Path(__file__).parents[1] / "docs" / "tutorial.md"
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=4)
 def test_the_tutorial_works_from_top_to_bottom(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,7 @@ from kickwheel.flywheel.start import init
 from kickwheel.records import Report, wire
 from tests.support_tickets import write
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(minutes=4)
 
 SMALL = """
   curate: {test: 30}

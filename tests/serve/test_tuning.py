@@ -15,7 +15,7 @@ from openai.types.fine_tuning import FineTuningJob
 
 from tests.support_tickets import LABELS, SYSTEM, tickets
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(minutes=2)
 
 APP = """
 models:
