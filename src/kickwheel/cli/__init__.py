@@ -26,7 +26,7 @@ VERBS = {
     "import": "Land traffic from a file as traces.",
     "import-nat": "Make an app of a NeMo Agent Toolkit workflow, and tell what is left to do.",
     "traces": "List traces, newest first.",
-    "forget": "Delete old traces, and the pictures in them.",
+    "forget": "Delete old traces, or all that is kept of a user.",
     "export": "Write traces as OTLP, to a file or a collector.",
     "feedback": "Say of an answer whether it was right, and what would have been.",
     "curate": "Make a dataset from traces.",

@@ -41,18 +41,42 @@ class Forgotten:
     """Of the pictures."""
 
 
-def forget(store: Store, before_ns: int, *, spared_s: float = SPARED_S) -> Forgotten:
+def forget(
+    store: Store,
+    before_ns: int,
+    *,
+    tenant: str | None = None,
+    user: str | None = None,
+    spared_s: float = SPARED_S,
+) -> Forgotten:
     """Deletes the traces that began before this Unix time, in nanoseconds, with what was said of
     them, and pictures that nothing names. Stopped, it goes on when it is called again.
 
     Args:
+        tenant: only this one's, empty for those that bear none; by default everybody's.
+        user: only those that this user of the tenant made; without a tenant, of none.
         spared_s: age below which a picture stays.
     Raises:
         StoreError: another process held the store for too long, or the database is gone.
     """
+    whose, values = "", tuple[str, ...]()
+    if user is not None:
+        whose, values = " AND tenant = ? AND asker = ?", (tenant or "", user)
+    elif tenant is not None:
+        whose, values = " AND tenant = ?", (tenant,)
     traces = 0
-    while deleted := store.database.write(lambda c: _delete(c, before_ns)):
+    while deleted := store.database.write(lambda c: _delete(c, before_ns, whose, values)):
         traces += deleted
+    pictures, size = drop_pictures(store, spared_s)
+    return Forgotten(traces=traces, pictures=pictures, bytes=size)
+
+
+def drop_pictures(store: Store, spared_s: float = SPARED_S) -> tuple[int, int]:
+    """Deletes the pictures that nothing names: how many, and their bytes.
+
+    Args:
+        spared_s: age below which a picture stays.
+    """
     pictures = size = 0
     for folder in _unnamed(store, time.time() - spared_s):
         size += sum(file.stat().st_size for file in folder.iterdir())
@@ -60,26 +84,26 @@ def forget(store: Store, before_ns: int, *, spared_s: float = SPARED_S) -> Forgo
         # Renamed first: whoever looks finds it whole, or not at all.
         gone = folder.rename(folder.with_name(f".gone-{folder.name}"))
         shutil.rmtree(gone, ignore_errors=True)
-    return Forgotten(traces=traces, pictures=pictures, bytes=size)
+    return pictures, size
 
 
-def _delete(connection: Connection, before_ns: int) -> int:
+def _delete(connection: Connection, before_ns: int, whose: str, values: tuple[str, ...]) -> int:
     found = connection.execute(
-        "SELECT seq, id FROM trace WHERE start_ns < ? ORDER BY start_ns, seq LIMIT ?",
-        (before_ns, BATCH),
+        f"SELECT seq, id FROM trace WHERE start_ns < ?{whose} ORDER BY start_ns, seq LIMIT ?",
+        (before_ns, *values, BATCH),
     ).fetchall()
     if not found:
         return 0
     marks = ", ".join("?" * len(found))
     numbers, names = zip(*found, strict=True)
-    for table, column, values in (
+    for table, column, rows in (
         ("span", "trace", numbers),
         ("gathered", "trace", numbers),
         ("feedback", "trace", names),
         ("took_part", "trace", names),
         ("trace", "seq", numbers),
     ):
-        connection.execute(f"DELETE FROM {table} WHERE {column} IN ({marks})", values)
+        connection.execute(f"DELETE FROM {table} WHERE {column} IN ({marks})", rows)
     return len(found)
 
 
