@@ -310,7 +310,7 @@ async def test_our_server_ends_with_a_killed_parent(
 ) -> None:
     program = (
         "import asyncio, pathlib\n"
-        "from kickwheel.models.engines.vllm import started\n"
+        "from kickwheel.models.engines.vllm_server import started\n"
         "async def main():\n"
         f"    async with started(pathlib.Path({str(base)!r})):\n"
         "        print('up', flush=True)\n"
