@@ -1,8 +1,18 @@
 """Who does the work, and with what.
 
-events   what an agent does while it works, as it happens; what an agent is
-kinds    ways of working: `tool_loop`
-tools    what an agent can do: `python`, or a class of one's own
+kinds     ways of working, from a loop over tools to a person who answers
+tools     what an agent can do
+memory    what it remembers
+bridges   agents of other frameworks, and tools and models for them
+nat       workflows of NeMo Agent Toolkit as app files
+
+work      what all kinds share around their work; `run` what a kind works with
+events    what an agent does, as it happens; what an agent is
+ask       one question, noted in a trace; `preview` the request that would come first
+caller    for whom an agent works
+durable   steps that are kept: `keeper` the runs of a process, `kept` one run, `failure` its errors
+delegate  an agent as a tool of another; `offered` as one of other programs
+output    answers of a fixed form
 
 An agent answers like a model, so whatever takes a model takes an agent.
 """

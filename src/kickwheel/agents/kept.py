@@ -6,22 +6,15 @@ found again under the same path, and must be the same: same name, same arguments
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from kickwheel.agents import failure
 from kickwheel.agents.caller import call_key
 from kickwheel.agents.durable import STEPS, Said
 from kickwheel.core import redact
-from kickwheel.core.errors import (
-    DataError,
-    EngineError,
-    KickwheelError,
-    ModelError,
-    ReplayError,
-    ToolError,
-    UsageError,
-)
+from kickwheel.core.errors import KickwheelError, ReplayError, ToolError
 from kickwheel.core.journal import KeptRun, KeptStep, Question
 from kickwheel.core.journal.writer import Writer
 from kickwheel.records import wire
@@ -35,7 +28,6 @@ HOLD_S = 0.05
 """How long a run in which only persons are waited for stays in memory."""
 PERSON = "person"
 _SHOWN = 300
-_ERRORS = {kind.__name__: kind for kind in (DataError, EngineError, ToolError, UsageError)}
 
 
 class LiveRun:
@@ -99,7 +91,7 @@ class LiveRun:
 
     def failed_by(self, error: BaseException) -> list[str]:
         """Paths of the steps that failed with `error`, or with what led to it."""
-        involved = set(map(id, _chain(error)))
+        involved = set(map(id, failure.chain(error)))
         return [path for path, reason in self._failed if id(reason) in involved]
 
     def left_over(self, scope: "Scope") -> None:
@@ -133,7 +125,7 @@ class LiveRun:
             if found.state == "done":
                 return self._read(path, found, kind)
             if found.state == "failed":
-                error = _error(found)
+                error = failure.read(found.result)
                 self._failed.append((path, error))
                 raise error
             if effects == "once" and not self._was_asking(path):
@@ -258,7 +250,7 @@ class LiveRun:
         effects: "Effects",
     ) -> None:
         self._failed.append((path, error))
-        kept = _kept(error, effects)
+        kept = failure.written(error, effects)
         if kept is not None:
             self._put(path, KeptStep(name, digest, "failed", kept), started, time.time())
 
@@ -393,34 +385,6 @@ class Scope:
         return f"{self.path}.{place}" if self.path else place
 
 
-def _kept(error: Exception, effects: "Effects") -> bytes | None:
-    """The error as the journal has it; `None` where the step had better be made again, since
-    whoever caught the error would not know it again."""
-    if type(error) is ModelError:
-        return wire.to_bytes(
-            {
-                "kind": "ModelError",
-                "text": str(error),
-                "status": error.status,
-                "retry_after_s": error.retry_after_s,
-            }
-        )
-    if _ERRORS.get(type(error).__name__) is type(error):
-        return wire.to_bytes({"kind": type(error).__name__, "text": str(error)})
-    if effects == "once":
-        text = str(error) if isinstance(error, KickwheelError) else _named(error)
-        return wire.to_bytes({"kind": "ToolError", "text": text})
-    return None
-
-
-def _error(found: KeptStep) -> KickwheelError:
-    kept = wire.from_bytes(found.result or b"{}", dict)
-    if kept.get("kind") == "ModelError":
-        status, after = kept.get("status", 502), kept.get("retry_after_s")
-        return ModelError(kept["text"], status=status, retry_after_s=after)
-    return _ERRORS.get(kept.get("kind", ""), ToolError)(kept.get("text", ""))
-
-
 def _by_words(name: str, kind: type[T], words: str | None) -> T:
     """What a person says of the step, as its result.
 
@@ -431,22 +395,3 @@ def _by_words(name: str, kind: type[T], words: str | None) -> T:
     if words is None:
         raise ToolError(f"{name} failed, says a person who looked")
     return cast(T, words) if kind is str else wire.from_bytes(words, kind)
-
-
-def _named(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error, what it is made of, and what led to it."""
-    seen: set[int] = set()
-    waiting = [error]
-    while waiting:
-        one = waiting.pop()
-        if one is None or id(one) in seen:
-            continue
-        seen.add(id(one))
-        yield one
-        waiting += [one.__cause__, one.__context__]
-        if isinstance(one, BaseExceptionGroup):
-            waiting += one.exceptions
