@@ -1,7 +1,9 @@
 """What comes with `import kickwheel`, and what does not."""
 
+import ast
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -83,3 +85,18 @@ def test_a_package_of_somebody_else_adds_kinds(tmp_path: Path) -> None:
     )
     assert '"parrot"' in schema.stdout
     assert "Whether it shouts." in schema.stdout
+
+
+ALIKE = ("cli", "bridges")
+"""Rooms in which each file is named after the verb or framework that it is for."""
+
+
+def test_a_room_says_what_is_in_it() -> None:
+    package = Path(kickwheel.__file__).parent
+    for room in (file.parent for file in package.rglob("*/__init__.py")):
+        if set(room.relative_to(package).parts) & set(ALIKE):
+            continue
+        said = ast.get_docstring(ast.parse((room / "__init__.py").read_text())) or ""
+        files = {file.stem for file in room.glob("[a-z]*.py")}
+        folders = {file.parent.name for file in room.glob("*/__init__.py")}
+        assert files | folders <= set(re.findall(r"\w+", said)), room

@@ -14,6 +14,8 @@ durable   steps that are kept: `keeper` the runs of a process, `kept` one run, `
 delegate  an agent as a tool of another; `offered` as one of other programs
 output    answers of a fixed form
 
+planned, edges, stubs, transcript: what the kinds plan, graph, code and react each stand on.
+
 An agent answers like a model, so whatever takes a model takes an agent.
 """
 

@@ -11,10 +11,16 @@ retry      what passes is asked again
 prices     what tokens cost
 engines    model servers that we run: `local` (llama.cpp), `vllm`
 answer     an answer in OpenAI's protocol, read (`sse`: its events; `chunk`: what they say)
-catalog    base models by name: got, checked, kept (`gguf`, `checkpoint`: their files)
+catalog    base models by name: got, checked, kept (`wheel`, `gguf`, `checkpoint`,
+           `peft`: their files)
 prompt     a conversation as the text that a model reads
 calls      calls as text, and grammars that allow no other
-embedding  texts as vectors, where the package for it is there
+arguments  schemas of tools as every provider takes them; `closed` where objects are closed
+pictures   pictures in a conversation
+stops      where an answer ends
+taken      what a model refuses, left out from then on
+sent       a request as it would be sent, without asking
+embedding  texts as vectors, where the package for it is there; `vectors` is `kind: embedding`
 
 A model knows neither tools nor agents. New kind: one file, one entry point, one page in docs.
 """

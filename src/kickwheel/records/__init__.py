@@ -7,7 +7,8 @@ adapter   LoRA weights for a named base, and how they were made
 report    quality, latency and cost, with the paired comparison
 snapshot  the moment to deploy
 
-`wire` turns records to bytes and back; `openai` turns messages to OpenAI's JSON and back.
+`wire` turns records to bytes and back; `openai` and `responses` turn messages to OpenAI's JSON and
+back; `genai` has the names of attributes.
 A record neither reads nor writes nor calls.
 """
 

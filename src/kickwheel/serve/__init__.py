@@ -18,16 +18,23 @@ child      what runs in that process
 training   a training file, checked line by line
 job        a job as it is kept
 listing    lists in pages
-traces     /v1/traces/{id}/feedback
+traces     /v1/traces, read level by level, and feedback
+runs       /v1/runs: how they stand, a person's answer, their end
+otlp       /v1/traces, as OTLP
+recorded   /t/<project>/v1: passed on to another server, and noted
 auth       who may come in
 tokens     who shows a token of an authorization server
 issuer     that server's public keys
 health     /v1/health/live and /ready
+doors      what is open beside OpenAI's protocol:
+mcp        /mcp, for programs that use tools
 a2a        /a2a/<agent>, for agents of others
 contracts  /v1/metadata and /v1/version, as a NIM answers them
 metrics    /v1/metrics, for Prometheus
+pictures   pictures that callers send
+workers    one server in several processes
 house      what the front door needs to know of the app behind it
-opened     that, for an app that is open
+opened     that, for an app that is open; `seen`, as one caller sees it
 peft       adapters that others lay into the folder of NIM_PEFT_SOURCE
 tuning     what a job does: the tuning of `kickwheel tune`
 errors     errors as OpenAI's clients read them

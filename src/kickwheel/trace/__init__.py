@@ -2,6 +2,9 @@
 
 record         spans around what runs, written in batches by one thread
 store          traces and what people said of them, in the store's database
+gathered       what is known of a trace whose spans come in pieces (`pieces`: their rows)
+forget         old traces deleted
+otlp           traces as OpenTelemetry's programs send and take them
 chatlog        other people's traffic as traces, in any of the forms of `forms`
 openinference  what a span says in OpenInference's terms
 jsonl          lines of JSON

@@ -9,6 +9,7 @@ router      chooses one of several agents, which answers
 graph       nodes and edges; what is independent runs at once
 handoff     agents pass the conversation on to each other
 human       a person answers, and the run waits for them
+a2a         an agent that answers elsewhere (`a2a_link`: the connection; `a2a_reply`: what it said)
 
 Every kind tells its work in the events of `agents.events`, and answers like a model.
 New kind: one file here, one entry point in pyproject.toml, one page in docs/agents/.

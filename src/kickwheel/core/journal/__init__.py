@@ -3,6 +3,7 @@
 steps   of turns and other computing: by run and inputs, one at a time
 runs    of agents: by their place in the run; who works on a run, and what a person is asked
 writer  the rows of many runs, written together
+presence  that a worker lives, and where it hears a call
 
 Nothing else resumes work.
 """

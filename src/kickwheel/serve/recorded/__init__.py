@@ -6,6 +6,7 @@ exchange   one request and its answer, as bytes
 heard      what those bytes say, as a trace: made by the recorder's thread, after the last byte
 chat       …of chat and of legacy completions
 responses  …of responses
+answered   what both found
 
 What passes is never waited for by what is read.
 """

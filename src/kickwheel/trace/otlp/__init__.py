@@ -13,7 +13,7 @@ understood     what they all add to
 parts          messages in the conventions' JSON, both ways
 
 write          our traces to spans for others
-send           those to a collector, in the background
+send           those to a collector, in the background (`target`: where that is)
 
 Names that we write ourselves stand in `records.genai`; what only others write, in its dialect.
 """
