@@ -380,3 +380,9 @@ def test_traces_are_listed_and_exported_of_all_tenants_or_of_one(tmp_path: Path)
     theirs = Path(file).read_text()
     assert [trace.id in theirs for trace in kept] == [True, False, True, False]
     assert kickwheel("traces", str(app), "--tenant", "nobody").stdout.startswith("no such traces")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "app.yml").write_text("models: {m: {kind: openai, model: x}}\n")
+    assert kickwheel("import", str(other), file).returncode == 0
+    there = json.loads(kickwheel("traces", str(other), "--tenant", "clinic", "--json").stdout)
+    assert sorted(line["id"] for line in there) == sorted([kept[0].id, kept[2].id])

@@ -156,6 +156,28 @@ def test_spans_of_a_tenants_key_are_that_tenants_and_join_no_trace_of_others(
         assert (ours.tenant, ours.user[:4], len(ours.spans)) == ("", "key-", 1)
 
 
+def test_the_house_alone_may_say_whose_a_trace_is(tmp_path: Path, rooms: Rooms) -> None:
+    keys = {"house": Caller(), "bank": Caller(user="eve", tenant="bank"), "ann": Caller(user="ann")}
+    with running(tmp_path / "store", rooms, keys=keys) as served:
+        found = {}
+        for number, key in enumerate(keys, 1):
+            body = a_request({**a_span("1" * 16), "traceId": f"{number:032x}"})
+            body["resourceSpans"][0]["resource"] = {
+                "attributes": [
+                    {"key": "kickwheel.tenant", "value": {"stringValue": "clinic"}},
+                    {"key": "user.id", "value": {"stringValue": "bob\0"}},
+                ]
+            }
+            status, _, _ = post(served, json.dumps(body).encode(), key=key)
+            trace = served.traces.get(f"{number:032x}")
+            found[key] = (status, trace.tenant, trace.user)
+    assert found == {
+        "house": (200, "clinic", "bob"),
+        "bank": (200, "bank", "eve"),
+        "ann": (200, "", "ann"),
+    }
+
+
 def test_json_is_answered_in_json_and_unknown_fields_are_passed_over(served: Served) -> None:
     body = a_request(a_span("00f067aa0ba902b7"))
     body["resourceSpans"][0]["schemaUrl"] = "https://example.com"

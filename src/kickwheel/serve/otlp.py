@@ -49,8 +49,11 @@ def otlp_routes(traces: Traces) -> list[BaseRoute]:
         body: bytes, coding: str, encoding: ModuleType, workload: str | None, who: Caller
     ) -> Response:
         found = read(encoding.read(_unpacked(body, coding)), workload)
+        # Whose a trace is says the key that sent it; the house alone may name somebody.
         sent = [
-            replace(one, tenant=who.tenant, user=who.user, sight=who.sight)
+            one
+            if who.house and (one.tenant or one.user)
+            else replace(one, tenant=who.tenant, user=who.user, sight=who.sight)
             for one in found.arrivals
         ]
         foreign = traces.join(sent).foreign

@@ -37,9 +37,9 @@ class Arrival:
     feedback: Mapping[str, tuple[Feedback, ...]] = field(default_factory=dict)
     """What was said of the trace, by the span that brought it."""
     tenant: str = ""
-    """Whose key sent them; a new trace is that tenant's."""
+    """Whose they are; a new trace is that tenant's."""
     user: str = ""
-    """Who sent them; a new trace is theirs."""
+    """Who made them; a new trace is theirs."""
     sight: Sight = EVERYTHING
     """What the sender sees: they may add to those traces, and to no others."""
 

@@ -92,6 +92,8 @@ def traces(draw: st.DrawFn) -> Trace:
         source=draw(texts.filter(bool)),
         spans=tuple(spans),
         feedback=tuple(draw(st.lists(said, max_size=2))),
+        tenant=draw(names | st.just("")),
+        user=draw(names | st.just("")),
     )
 
 
@@ -108,6 +110,7 @@ def test_a_trace_comes_back_as_it_left(encoding: object, trace: Trace) -> None:
         trace.source,
     )
     assert arrival.feedback.get(trace.spans[0].id, ()) == trace.feedback
+    assert (arrival.tenant, arrival.user) == (trace.tenant, trace.user)
 
 
 @given(traces())

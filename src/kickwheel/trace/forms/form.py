@@ -31,6 +31,10 @@ class Piece:
     names: tuple[str, ...] = ()
     """Other ids that remarks may know it by: of its spans, its session, its episode."""
     feedback: tuple[Feedback, ...] = ()
+    tenant: str = ""
+    """Whose data it is, as far as the entry tells."""
+    user: str = ""
+    """Who asked, as far as the entry tells."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

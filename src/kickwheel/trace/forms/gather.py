@@ -198,6 +198,8 @@ def _trace(
         source=source,
         spans=tuple(spans),
         feedback=tuple(feedback),
+        tenant=next((piece.tenant for piece in pieces if piece.tenant), ""),
+        user=next((piece.user for piece in pieces if piece.user), ""),
     )
 
 

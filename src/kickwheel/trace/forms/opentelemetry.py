@@ -62,6 +62,8 @@ def _pieces(groups: Iterable[Group]) -> list[Piece]:
             called="" if one.workload == SOURCE else one.workload,
             names=tuple(span.id for span in one.spans),
             feedback=tuple(said for of in one.feedback.values() for said in of),
+            tenant=one.tenant,
+            user=one.user,
         )
         for one in arrived.arrivals
     ]

@@ -60,7 +60,8 @@ class Arrived:
 
 
 def read(groups: Iterable[Group], workload: str | None = None) -> Arrived:
-    """The spans, by trace.
+    """The spans, by trace. Tenant and user are those that the sender names: whoever takes them in
+    decides whether that one may.
 
     Args:
         workload: whose traffic it is; by default the resource's `service.name`, else the agent's.
@@ -68,9 +69,15 @@ def read(groups: Iterable[Group], workload: str | None = None) -> Arrived:
     arrived = Arrived()
     gathered: dict[str, list[Span]] = {}
     feedback: dict[str, dict[str, tuple[Feedback, ...]]] = {}
-    sent: dict[tuple[str, str], tuple[str, str]] = {}
+    sent: dict[tuple[str, str], tuple[str, str, str, str]] = {}
     for group in groups:
-        by = workload or _service(group.resource), str(group.resource.get(genai.SOURCE) or SOURCE)
+        told = group.resource
+        # Postgres has no place for the character NUL.
+        tenant, user = (
+            str(told.get(name) or "").replace("\0", "") for name in (genai.TENANT, genai.USER_ID)
+        )
+        source = str(told.get(genai.SOURCE) or SOURCE)
+        by = workload or _service(told), source, tenant, user
         for observed in group.spans:
             wrong = _wrong(observed)
             if wrong is not None:
@@ -85,7 +92,7 @@ def read(groups: Iterable[Group], workload: str | None = None) -> Arrived:
                 feedback.setdefault(observed.trace, {})[span.id] = said
     for trace, found in gathered.items():
         spans = ordered(found)
-        whose, source = sent[trace, spans[0].id]
+        whose, source, tenant, user = sent[trace, spans[0].id]
         arrived.arrivals.append(
             Arrival(
                 id=trace,
@@ -93,6 +100,8 @@ def read(groups: Iterable[Group], workload: str | None = None) -> Arrived:
                 source=source,
                 spans=spans,
                 feedback=feedback.get(trace, {}),
+                tenant=tenant,
+                user=user,
             )
         )
     return arrived

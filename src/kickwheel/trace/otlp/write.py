@@ -31,6 +31,8 @@ def write(traces: Iterable[Trace]) -> Iterator[Group]:
                 genai.SOURCE: trace.source,
                 "telemetry.sdk.name": SCOPE,
                 "telemetry.sdk.language": "python",
+                **({genai.TENANT: trace.tenant} if trace.tenant else {}),
+                **({genai.USER_ID: trace.user} if trace.user else {}),
             },
             scope=SCOPE,
             spans=tuple(_span(trace, span) for span in trace.spans),
