@@ -1,17 +1,20 @@
 """OTLP by the real OpenTelemetry SDK and its exporter, and by hand where no SDK would do it."""
 
+import base64
 import gzip
 import http.client
 import json
 import sqlite3
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.json_format import MessageToDict, Parse
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
@@ -19,9 +22,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter
-from opentelemetry.trace import Status, StatusCode
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from kickwheel.models.caller import Caller
 from kickwheel.records import Message, ToolCall, genai
@@ -103,6 +106,59 @@ def test_what_the_real_exporter_sends_span_by_span_is_one_trace(
     assert [spec.name for spec in chat.tools] == ["find"]
     assert tool.input == (Message(role="assistant", tool_calls=(called,)),)
     assert tool.output == (Message(role="tool", content="nothing", tool_call_id="call_7"),)
+
+
+class Twice(SpanExporter):
+    """Sends what the real exporter sends as it does, and the same in the JSON that Google's own
+    classes make of it, with hex ids, as OTLP wants.
+
+    Source: opentelemetry.io/docs/specs/otlp, JSON Protobuf Encoding.
+    """
+
+    def __init__(self, binary: Served, text: Served, *, numbers: bool) -> None:
+        self.binary, self.text, self.numbers = binary, text, numbers
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        request = encode_spans(spans)
+        status, answer, _ = post(self.binary, request.SerializeToString(), kind=BINARY)
+        assert (status, ExportTraceServiceResponse.FromString(answer)) == (200, ALL_TAKEN)
+        told = MessageToDict(request, use_integers_for_enums=self.numbers)
+        for of_resource in told["resourceSpans"]:
+            for of_scope in of_resource["scopeSpans"]:
+                for span in of_scope["spans"]:
+                    for name in ("traceId", "spanId", "parentSpanId"):
+                        if name in span:
+                            span[name] = base64.b64decode(span[name]).hex()
+        status, answer, _ = post(self.text, json.dumps(told).encode())
+        assert (status, Parse(answer, ExportTraceServiceResponse())) == (200, ALL_TAKEN)
+        return SpanExportResult.SUCCESS
+
+
+BINARY = "application/x-protobuf"
+ALL_TAKEN = ExportTraceServiceResponse()
+
+
+@pytest.mark.parametrize("numbers", [True, False])
+def test_googles_json_of_what_the_real_exporter_sends_is_the_same_trace(
+    tmp_path: Path, rooms: Rooms, numbers: bool
+) -> None:
+    with (
+        running(tmp_path / "binary", rooms) as binary,
+        running(tmp_path / "text", rooms) as text,
+    ):
+        traced(Twice(binary, text, numbers=numbers))
+        provider = TracerProvider(resource=Resource({"service.name": "shop", "pods": [1, 2]}))
+        provider.add_span_processor(SimpleSpanProcessor(Twice(binary, text, numbers=numbers)))
+        with provider.get_tracer("tests").start_as_current_span("odd", kind=SpanKind.CLIENT) as odd:
+            odd.set_attributes({"share": 0.1, "on": True, "large": 2**62, "each": ["a", "b"]})
+            odd.set_attributes({"whole": 1.0, "raw": b"\x00\xff", "none": [], "sizes": [1.5, 2.5]})
+            odd.add_event("exception", {"exception.type": "Late", "exception.message": "é \u2028"})
+            odd.set_status(Status(StatusCode.ERROR))
+        provider.shutdown()
+        of_binary, of_text = (list(served.traces.all()) for served in (binary, text))
+    assert len(of_binary) == 2
+    assert of_text == of_binary
+    assert of_text[1].spans[0].error == "Late: é \u2028"
 
 
 def test_the_path_or_a_header_says_whose_traffic_it_is(served: Served) -> None:
