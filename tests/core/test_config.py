@@ -67,7 +67,9 @@ def test_all_mistakes_are_told_at_once_with_line_and_column(tmp_path: Path) -> N
     ("text", "says"),
     [
         ("models: [", "not YAML"),
-        ("a: 1\na: 2\n", "not YAML"),
+        ("a: 1\na: 2\n", 'the key "a" stands here twice: leave one out'),
+        ("models:\n\tg: {kind: local}\n", "a tab. Indent with spaces"),
+        ("models:\n  g: {kind: local}\n agents: {}\n", "the same number of spaces"),
         ("just text", "must be a mapping"),
         ("", "is empty: it must be a mapping"),
         ("models: {m: {model: x}}", '"kind" is missing'),

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from kickwheel.core.errors import ConfigError, Mistake
@@ -71,7 +72,7 @@ def read_yaml(file: Path) -> Document:
     except MarkedYAMLError as error:
         mark = error.problem_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        raise ConfigError([_at(file, line, column, f"not YAML: {error.problem}")]) from error
+        raise ConfigError([_at(file, line, column, _broken(error))]) from error
     except YAMLError as error:
         raise ConfigError([_at(file, 1, 1, f"not YAML: {error}")]) from error
     if data is None:
@@ -111,6 +112,23 @@ def spell(where: Path_) -> str:
     for key in where:
         text += f"[{key}]" if isinstance(key, int) else f".{key}" if text else str(key)
     return text
+
+
+def _broken(error: MarkedYAMLError) -> str:
+    problem = str(error.problem)
+    if isinstance(error, DuplicateKeyError):
+        # The parser's own words show both values, which may be secrets.
+        key = re.match(r'found duplicate key "([^"]*)"', problem)
+        named = f'"{key[1]}" ' if key else ""
+        return f"the key {named}stands here twice: leave one out"
+    if "'\\t'" in problem:
+        return "not YAML: a tab. Indent with spaces"
+    if problem.startswith("expected <block end>"):
+        return (
+            "not YAML: this line does not stand where the ones above it begin. Keys of one mapping "
+            "have the same number of spaces before them"
+        )
+    return f"not YAML: {problem}"
 
 
 def _told(entry: Mapping[str, Any], kind: type[BaseModel]) -> str:
