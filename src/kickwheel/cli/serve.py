@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import sys
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from kickwheel.cli.show import app_argument, no_app_here
 if TYPE_CHECKING:
     from kickwheel.app import Plan
     from kickwheel.serve.recorded import Upstream
+    from kickwheel.serve.worker import Runner
 
 NEW_OBJECTS = 10_000
 """After how many the collector looks for cycles. A request holds some hundreds while it runs, so at
@@ -66,86 +68,39 @@ def command(
 
     if parent is not None:
         end_with(parent)
-    from kickwheel.app import check_app, no_app, open_app, resumed
-    from kickwheel.core import redact
+    from kickwheel.app import check_app, no_app
     from kickwheel.serve.auth import Keys, check_host
-    from kickwheel.serve.doors import doors
-    from kickwheel.serve.opened import opened
-    from kickwheel.serve.recorded import passing
-    from kickwheel.serve.server import Front, loop_factory, serve
+    from kickwheel.serve.server import loop_factory
     from kickwheel.serve.tokens import tokens
-    from kickwheel.serve.worker import Runner
 
     if app is None and record is None:
         raise no_app_here(context)
     plan = check_app(app) if app is not None else no_app(Path())
-    keys, loop = plan.config.serve.keys(), plan.config.flywheel
-    oauth = tokens(plan.config.serve)
-    keyed = bool(Keys(keys, oauth))
+    keys = Keys(plan.config.serve.keys(), tokens(plan.config.serve))
+    keyed = bool(keys)
     upstream = _upstream(record, plan, keyed=keyed)
-    wanted = "an API key" if oauth is None else "an API key or a token"
-    said = f"every route but health wants {wanted}" if keyed else "no key: this machine only"
-
-    def tell(url: str) -> None:
-        # What the start has made stays until the end: never looked at again.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(NEW_OBJECTS, 20, 20)
-        does = [f"{url}/v1 answers"] if app is not None else []
-        if upstream is not None:
-            does.append(f"{url}/t/PROJECT/v1 passes on to {redact.text(upstream.url)}")
-        click.echo(f"{'; '.join(does)} ({said}). Ctrl-C ends it.")
-
     where = host or plan.config.serve.host
     at = plan.config.serve.port if port is None else port
     if workers > 1:
         again = [sys.executable, "-m", "kickwheel", "serve", "--host", where]
         again += [] if app is None else [str(app)]
         again += [] if record is None else [f"--record={record}"]
-        check_host(where, Keys(keys, oauth))
+        check_host(where, keys)
         serve_in_processes(again, workers, where, at, click.echo)
         return
 
-    async def run() -> None:
-        async with AsyncExitStack() as stack:
-            live = await stack.enter_async_context(open_app(plan))
-            house = await stack.enter_async_context(opened(live))
-            routes = await stack.enter_async_context(doors(live, house, alone=parent is None))
-            recorded = None
-            if upstream is not None:
-                recorded = await stack.enter_async_context(
-                    passing(upstream, live.recorder, keyed=keyed)
-                )
-            options = loop.tune.model_dump(exclude_none=True) if loop else {}
-            given = {"store": str(plan.store), "options": options, "database": plan.database}
-            runner = Runner("kickwheel.serve.tuning:run", given)
-            front = Front(
-                house,
-                live.store,
-                live.traces,
-                live.recorder,
-                keys=keys,
-                tokens=oauth,
-                runner=runner,
-                keeper=live.keeper,
-                doors=routes,
-                recorded=recorded,
-            )
-            await live.keeper.resume(
-                partial(resumed, live), lambda agent: ("agents", agent) in live.live
-            )
-            await serve(
-                front,
-                where,
-                at,
-                on_ready=tell,
-                shared=parent is not None,
-            )
-        if upstream is not None or live.recorder.lost:
-            click.echo(f"{live.recorder.kept} traces kept, {live.recorder.lost} lost")
+    wanted = "an API key or a token" if plan.config.serve.auth.oauth else "an API key"
+    whom = f"every route but health wants {wanted}" if keyed else "no key: this machine only"
+
+    def ready(url: str) -> None:
+        # What the start has made stays until the end: never looked at again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(NEW_OBJECTS, 20, 20)
+        click.echo(_said(url, upstream, whom, answers=app is not None))
 
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(run())
+        runner.run(_serve(plan, upstream, where, at, ready, keyed=keyed, alone=parent is None))
 
 
 def _upstream(record: str | None, plan: "Plan", *, keyed: bool) -> "Upstream | None":
@@ -166,3 +121,53 @@ def _upstream(record: str | None, plan: "Plan", *, keyed: bool) -> "Upstream | N
         upstream = Upstream(record or default_url(), own)
     check_url(upstream.url)
     return upstream
+
+
+def _said(url: str, upstream: "Upstream | None", whom: str, *, answers: bool) -> str:
+    """The line that tells that the server is up: what answers where, and whom."""
+    from kickwheel.core import redact
+
+    does = [f"{url}/v1 answers"] if answers else []
+    if upstream is not None:
+        does.append(f"{url}/t/PROJECT/v1 passes on to {redact.text(upstream.url)}")
+    return f"{'; '.join(does)} ({whom}). Ctrl-C ends it."
+
+
+async def _serve(
+    plan: "Plan",
+    upstream: "Upstream | None",
+    host: str,
+    port: int,
+    ready: Callable[[str], None],
+    *,
+    keyed: bool,
+    alone: bool,
+) -> None:
+    """Opens the app, goes on with the runs that were left, and answers until it is told to end."""
+    from kickwheel.app import open_app, resumed
+    from kickwheel.serve.recorded import passing
+    from kickwheel.serve.server import serve
+    from kickwheel.serve.serving import front
+
+    async with AsyncExitStack() as stack:
+        app = await stack.enter_async_context(open_app(plan))
+        recorded = None
+        if upstream is not None:
+            recorded = await stack.enter_async_context(passing(upstream, app.recorder, keyed=keyed))
+        door = await stack.enter_async_context(
+            front(app, alone=alone, runner=_runner(plan), recorded=recorded)
+        )
+        await app.keeper.resume(partial(resumed, app), lambda agent: ("agents", agent) in app.live)
+        await serve(door, host, port, on_ready=ready, shared=not alone)
+    if upstream is not None or app.recorder.lost:
+        click.echo(f"{app.recorder.kept} traces kept, {app.recorder.lost} lost")
+
+
+def _runner(plan: "Plan") -> "Runner":
+    """What does the fine-tuning jobs of the app, as its file has them tuned."""
+    from kickwheel.serve.worker import Runner
+
+    loop = plan.config.flywheel
+    options = loop.tune.model_dump(exclude_none=True) if loop else {}
+    given = {"store": str(plan.store), "options": options, "database": plan.database}
+    return Runner("kickwheel.serve.tuning:run", given)

@@ -16,8 +16,10 @@ from typing import Any
 from kickwheel.app import App, check_app, open_app
 from kickwheel.serve.doors import doors
 from kickwheel.serve.opened import opened
+from kickwheel.serve.recorded import Passing
 from kickwheel.serve.server import Front, serve
 from kickwheel.serve.tokens import tokens
+from kickwheel.serve.worker import Runner
 
 
 @asynccontextmanager
@@ -35,21 +37,10 @@ async def serving(app: App | Path | str, *, port: int = 0) -> AsyncGenerator[str
     async with AsyncExitStack() as stack:
         if not isinstance(app, App):
             app = await stack.enter_async_context(open_app(check_app(Path(app))))
-        house = await stack.enter_async_context(opened(app))
-        routes = await stack.enter_async_context(doors(app, house))
-        front = Front(
-            house,
-            app.store,
-            app.traces,
-            app.recorder,
-            keys=app.plan.config.serve.keys(),
-            tokens=tokens(app.plan.config.serve),
-            keeper=app.keeper,
-            doors=routes,
-        )
+        door = await stack.enter_async_context(front(app))
         ready: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         running: asyncio.Future[Any] = asyncio.create_task(
-            serve(front, "127.0.0.1", port, on_ready=ready.set_result, signals=False)
+            serve(door, "127.0.0.1", port, on_ready=ready.set_result, signals=False)
         )
         try:
             await asyncio.wait([ready, running], return_when=asyncio.FIRST_COMPLETED)
@@ -59,3 +50,30 @@ async def serving(app: App | Path | str, *, port: int = 0) -> AsyncGenerator[str
         finally:
             running.cancel()
             await asyncio.wait([running])
+
+
+@asynccontextmanager
+async def front(
+    app: App, *, alone: bool = True, runner: Runner | None = None, recorded: Passing | None = None
+) -> AsyncGenerator[Front]:
+    """All that an open app answers over HTTP, for whom its file lets in.
+
+    Args:
+        alone: whether no other process answers at the same port.
+        runner: what does fine-tuning jobs; without one they fail with a clear error.
+        recorded: passes on what is asked at `/t/<project>/v1`.
+    """
+    config = app.plan.config.serve
+    async with opened(app) as house, doors(app, house, alone=alone) as routes:
+        yield Front(
+            house,
+            app.store,
+            app.traces,
+            app.recorder,
+            keys=config.keys(),
+            tokens=tokens(config),
+            runner=runner,
+            keeper=app.keeper,
+            doors=routes,
+            recorded=recorded,
+        )
