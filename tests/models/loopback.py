@@ -1,4 +1,7 @@
-"""A small server on the loopback that answers as the test says, and keeps what it was asked."""
+"""A small server on the loopback that answers as the test says, and keeps what it was asked.
+
+What the cloud whose protocol is spoken would refuse is refused with 400, and fails the test.
+"""
 
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -8,6 +11,8 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.wires import faults_asked
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -16,6 +21,8 @@ class Loopback:
     url: str = ""
     asked: list[tuple[str, Any, dict[str, str]]] = field(default_factory=list)
     """Path, JSON body, headers."""
+    faults: list[str] = field(default_factory=list)
+    """What no cloud would have taken."""
 
 
 @asynccontextmanager
@@ -26,6 +33,10 @@ async def loopback(handler: Handler) -> AsyncGenerator[Loopback]:
         body = await request.text()
         read = json.loads(body) if body else None
         server.asked.append((request.path, read, dict(request.headers)))
+        found = faults_asked(request.path, read)
+        if found:
+            server.faults += found
+            return web.json_response({"error": {"message": "; ".join(found)}}, status=400)
         return await handler(request)
 
     app = web.Application()
@@ -39,6 +50,7 @@ async def loopback(handler: Handler) -> AsyncGenerator[Loopback]:
         yield server
     finally:
         await runner.cleanup()
+    assert not server.faults
 
 
 async def stream(request: web.Request, *events: Any, end: bool = True) -> web.StreamResponse:

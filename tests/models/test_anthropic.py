@@ -183,7 +183,7 @@ def test_a_conversation_is_put_as_anthropic_wants_it() -> None:
     ]
     assert body["messages"][2]["content"] == [
         {"type": "tool_result", "tool_use_id": "a", "content": "Oslo"},
-        {"type": "tool_result", "tool_use_id": "b", "content": ""},
+        {"type": "tool_result", "tool_use_id": "b"},
         {"type": "text", "text": "And then?"},
     ]
     assert body["tools"][0]["input_schema"] == {"type": "object", "properties": {}}

@@ -11,7 +11,7 @@ from kickwheel.models.arguments import without_choices
 from kickwheel.models.chat import CallDelta, ChatRequest, Delta, FinishReason, TextDelta, Usage
 from kickwheel.models.closed import form
 from kickwheel.models.pictures import Eyes
-from kickwheel.models.turns import SMALLEST_PREFIX, arguments, in_turns
+from kickwheel.models.turns import SMALLEST_PREFIX, arguments, in_turns, others
 from kickwheel.records import Message, ToolSpec
 
 LABEL = "label"
@@ -78,16 +78,15 @@ def converse_body(request: ChatRequest, model: str, eyes: Eyes | None = None) ->
     """The request as Bedrock's Converse has it, with marks where its cache pays.
 
     Marks stand as in `messages.message_body`, for models that know them. `seed`, which Converse
-    does not know, is left out; `extra` goes to the model as it is.
+    does not know, is left out; of `extra` what is not OpenAI's own goes to the model as it is.
     """
-    system, turns = in_turns(request.messages)
+    system, turns, called = in_turns(request.messages, sees=eyes is not None)
     schema, words = form(request, LABEL, able=any(name in model for name in _FORMING))
     system += [words] if words else []
     body: dict[str, Any] = {"modelId": model}
     # Converse has no "none": tools are then not offered, unless there are calls of theirs. It
     # refuses a conversation with calls where none is, as one that an agent with tools handed on.
-    called = {call.name: None for message in request.messages for call in message.tool_calls}
-    tools = request.tools or tuple(map(_bare, called))
+    tools = request.tools or called
     if tools and (request.tool_choice != "none" or called):
         body["toolConfig"] = {"tools": [{"toolSpec": _spec(tool)} for tool in tools]}
         choice = _choice(request.tool_choice) if request.tools else None
@@ -112,8 +111,7 @@ def converse_body(request: ChatRequest, model: str, eyes: Eyes | None = None) ->
     if schema is not None:
         structure = {"jsonSchema": {"name": "answer", "schema": json.dumps(schema)}}
         body["outputConfig"] = {"textFormat": {"type": "json_schema", "structure": structure}}
-    known = ("stream", "stream_options", "cache_prompt")
-    extra = {key: value for key, value in request.extra.items() if key not in known}
+    extra = others(request.extra)
     if extra:
         body["additionalModelRequestFields"] = extra
     return body
@@ -126,11 +124,6 @@ def _mark(body: dict[str, Any], *, goes_on: bool) -> None:
     length += len(str(body["messages"]))
     if goes_on and body["messages"] and length >= SMALLEST_PREFIX:
         body["messages"][-1]["content"].append(_CACHED)
-
-
-def _bare(name: str) -> ToolSpec:
-    """A tool of which only the name is known."""
-    return ToolSpec(name=name, parameters={"type": "object", "properties": {}})
 
 
 def _spec(tool: ToolSpec) -> dict[str, Any]:

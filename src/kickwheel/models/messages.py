@@ -17,7 +17,7 @@ from kickwheel.models.chat import (
 )
 from kickwheel.models.closed import form
 from kickwheel.models.pictures import Eyes
-from kickwheel.models.turns import SMALLEST_PREFIX, arguments, in_turns
+from kickwheel.models.turns import SMALLEST_PREFIX, arguments, in_turns, others
 from kickwheel.records import Message
 
 LABEL = "label"
@@ -107,20 +107,24 @@ def message_body(
     and, where another step is to be expected, after the last turn: the next step reads all of
     this one. `seed`, which Anthropic does not know, is left out.
     """
-    system, turns = in_turns(request.messages)
+    system, turns, called = in_turns(request.messages, sees=eyes is not None)
     schema, words = form(request, LABEL)
     system += [words] if words else []
     body: dict[str, Any] = {"model": model, "max_tokens": request.max_tokens or max_tokens}
-    if request.tools:
+    # A conversation with calls is refused where no tool is offered, as one that was handed on.
+    if tools := request.tools or called:
         body["tools"] = [
             {
                 "name": tool.name,
                 "description": tool.description,
                 "input_schema": {"type": "object", **without_choices(tool.parameters)},
             }
-            for tool in request.tools
+            for tool in tools
         ]
-        body["tool_choice"] = _choice(request.tool_choice)
+        body["tool_choice"] = _choice(request.tool_choice if request.tools else "none")
+        alone = request.extra.get("parallel_tool_calls") is False
+        if alone and body["tool_choice"] != {"type": "none"}:
+            body["tool_choice"]["disable_parallel_tool_use"] = True
     if system:
         body["system"] = [{"type": "text", "text": text} for text in system]
     body["messages"] = [
@@ -136,9 +140,7 @@ def message_body(
         body["top_p"] = request.top_p
     if request.stop:
         body["stop_sequences"] = list(request.stop)
-    if request.extra:
-        known = ("stream", "stream_options", "cache_prompt", *body)
-        body |= {key: value for key, value in request.extra.items() if key not in known}
+    body |= {key: value for key, value in others(request.extra).items() if key not in body}
     return body
 
 
@@ -152,7 +154,7 @@ def _mark(body: dict[str, Any], *, goes_on: bool) -> None:
         body["messages"][-1]["content"][-1]["cache_control"] = _CACHED
 
 
-def _choice(choice: str) -> dict[str, str]:
+def _choice(choice: str) -> dict[str, Any]:
     known = {"auto": "auto", "none": "none", "required": "any"}.get(choice)
     return {"type": known} if known else {"type": "tool", "name": choice}
 
@@ -161,7 +163,7 @@ def _blocks(message: Message, eyes: Eyes | None) -> list[dict[str, Any]]:
     if message.role == "tool":
         result = {"type": "tool_result", "tool_use_id": message.tool_call_id}
         if eyes is None or not message.images:
-            return [{**result, "content": message.content or ""}]
+            return [{**result, "content": message.content}] if message.content else [result]
         return [{**result, "content": eyes.anthropic(message)}]
     blocks: list[dict[str, Any]] = []
     if eyes is not None and message.images:

@@ -230,12 +230,12 @@ def _parts(message: Message) -> Iterator[str | Image]:
     text, begin, noted = message.content or "", 0, message.role == "tool"
     for image in message.images or ():
         end = len(text) if image.at is None else max(begin, min(image.at, len(text)))
-        if end > begin:
+        if text[begin:end].strip():  # Providers refuse a text of blanks.
             yield text[begin:end]
         begin = end
         if not image.sent and not noted:
             yield NOTE
             noted = True
         yield image
-    if begin < len(text):
+    if text[begin:].strip():
         yield text[begin:]
