@@ -202,9 +202,7 @@ class _Work:
             # Traffic of a few templates: no part of it is of other templates than the rest.
             placed, by = self._place(placings, alone), CUT
         self._unpin(placed)
-        sides = [
-            (split, cluster) for split, cluster in zip(placed.split, placed.cluster, strict=True)
-        ]
+        sides = zip(placed.split, placed.cluster, strict=True)
         kept = [side for i, side in enumerate(sides) if i not in placed.dropped]
         self._drop(by, placed.dropped)
         examples = [
@@ -316,9 +314,10 @@ class _Work:
             Dropped(trace=self.candidates[i].source, step=step, reason=why)
             for i, why in reasons.items()
         ]
-        for name in ("candidates", "kinds", "questions"):
-            values = getattr(self, name)
-            setattr(self, name, [value for i, value in enumerate(values) if i not in reasons])
+        stay = [i for i in range(len(self.candidates)) if i not in reasons]
+        self.candidates = [self.candidates[i] for i in stay]
+        self.kinds = [self.kinds[i] for i in stay]
+        self.questions = [self.questions[i] for i in stay]
         self._step(step, gone)
         if not self.candidates:
             raise DataError(self._nothing())
