@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kickwheel.serve.training import NAMED, check_training_file
-from kickwheel.trace import chatlog
+from kickwheel.trace.forms import chat
 from tests.serve.conftest import an_example, lines
 
 TOOL = {"type": "function", "function": {"name": "go", "parameters": {"type": "object"}}}
@@ -108,7 +108,7 @@ def test_a_line_that_is_taken_is_one_that_the_job_can_read(
     path = tmp_path_factory.getbasetemp() / "line"
     path.write_bytes(line.replace(b"\n", b" "))
     if check_training_file(path, "line").examples:
-        (answer,) = chatlog.read(path.read_bytes(), workload="w", source="").spans[0].output
+        (answer,) = chat.read(path.read_bytes(), workload="w", source="").spans[0].output
         assert answer.content or answer.tool_calls
 
 

@@ -13,6 +13,7 @@ from kickwheel.core.errors import DataError, StoreError
 from kickwheel.core.store import open_store
 from kickwheel.records import AcceptedCall, Feedback, Message, ToolCall, Trace, genai
 from kickwheel.trace import chatlog
+from kickwheel.trace.forms import chat
 from kickwheel.trace.store import Traces
 
 USER = {"role": "user", "content": "Find jazz in Napa"}
@@ -276,7 +277,7 @@ protocol = st.recursive(
 def test_any_line_is_a_trace_or_says_what_is_wrong(line: dict[str, Any]) -> None:
     why = ""
     try:
-        chatlog.read(json.dumps(line).encode(), workload="w", source="f:1")
+        chat.read(json.dumps(line).encode(), workload="w", source="f:1")
     except ValueError as error:
         why = str(error)
     assert "object has no attribute" not in why

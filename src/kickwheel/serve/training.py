@@ -1,6 +1,6 @@
 """A training file, checked line by line before a job spends an hour on it.
 
-A line is read as the job reads it, by `trace.chatlog`; what only tuning wants is checked beside.
+A line is read as the job reads it, by `trace.forms`; what only tuning wants is checked beside.
 """
 
 import json
@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kickwheel.core.plugins import nearest
-from kickwheel.trace import chatlog, jsonl
+from kickwheel.trace import jsonl
+from kickwheel.trace.forms import chat, gather
 
 LEAST = 10
 """Examples that a training file needs."""
@@ -90,8 +91,8 @@ def nothing_good(path: Path, name: str) -> str | None:
 
 
 def _check(line: bytes, context: int | None) -> None:
-    trace = chatlog.read(line, workload="training", source="")
-    chatlog.storable(trace)
+    trace = chat.read(line, workload="training", source="")
+    gather.storable(trace)
     asked = trace.spans[0]
     if not asked.output:
         raise ValueError(f"there is no answer to learn from, only an error: {asked.error}")

@@ -12,7 +12,7 @@ from kickwheel.flywheel.tuned import tuned
 from kickwheel.models import catalog
 from kickwheel.records import Dataset, Example, Split
 from kickwheel.serve.job import JobEvent, JobSpec, OnEvent
-from kickwheel.trace import chatlog
+from kickwheel.trace.forms import chat
 
 
 def run(
@@ -75,7 +75,7 @@ def _dataset(spec: JobSpec) -> Dataset:
 def _curated(file: Path, spec: JobSpec) -> Dataset:
     with file.open("rb") as lines:
         traces = [
-            chatlog.read(line, workload=spec.output, source=f"{file.name}:{number}")
+            chat.read(line, workload=spec.output, source=f"{file.name}:{number}")
             for number, line in enumerate(lines, 1)
             if line.strip()
         ]

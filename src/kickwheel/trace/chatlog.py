@@ -26,10 +26,8 @@ from kickwheel.trace import jsonl
 from kickwheel.trace.forms import gather
 from kickwheel.trace.forms.atif import Atif
 from kickwheel.trace.forms.chat import Chat
-from kickwheel.trace.forms.chat import read as read
 from kickwheel.trace.forms.form import Form, Piece
 from kickwheel.trace.forms.gather import Broken, Gathered, put_together
-from kickwheel.trace.forms.gather import storable as storable
 from kickwheel.trace.forms.langfuse import Langfuse
 from kickwheel.trace.forms.opentelemetry import OpenTelemetry
 from kickwheel.trace.forms.phoenix import Phoenix
