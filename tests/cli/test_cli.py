@@ -386,3 +386,21 @@ def test_traces_are_listed_and_exported_of_all_tenants_or_of_one(tmp_path: Path)
     assert kickwheel("import", str(other), file).returncode == 0
     there = json.loads(kickwheel("traces", str(other), "--tenant", "clinic", "--json").stdout)
     assert sorted(line["id"] for line in there) == sorted([kept[0].id, kept[2].id])
+
+
+def test_what_a_run_asks_is_answered_in_the_chat_itself(tmp_path: Path) -> None:
+    (tmp_path / "app.yml").write_text(
+        "agents: {boss: {kind: human, question: 'Pay {question}?', choices: [approve, reject]}}\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-m", "kickwheel.cli", "chat", str(tmp_path)],
+        input="4 EUR\nmaybe\nreject\n5 EUR\n\n\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert 'answered by one of approve, reject, not "maybe"' in ended.stderr
+    assert ended.stdout.count("? Pay 4 EUR? (approve / reject)") == 1
+    states = [run["state"] for run in json.loads(kickwheel("runs", str(tmp_path), "--json").stdout)]
+    assert states == ["waiting", "done"]
