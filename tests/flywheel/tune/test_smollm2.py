@@ -26,8 +26,7 @@ def test_the_default_base_tuned_a_little_answers_the_same_in_the_engine(
         on_check=lambda: None,
     )
     adapter = wire.from_bytes(files["adapter.json"], Adapter)
-    print(adapter.export_check)
     assert adapter.curve[-1].validation_loss is not None
     assert adapter.curve[-1].validation_loss < 0.5
     assert adapter.export_check["unquantised"]["equal"] >= 0.95
-    assert adapter.export_check["served"]["p"] >= 0.05
+    assert adapter.export_check["served"]["losses"] <= 1
