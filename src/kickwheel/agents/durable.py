@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from kickwheel.core.errors import KickwheelError, UsageError
+from kickwheel.core.errors import KickwheelError, ToolError, UsageError
 from kickwheel.core.journal import Question
 
 if TYPE_CHECKING:
@@ -112,6 +112,22 @@ STEPS: ContextVar[Steps] = ContextVar("kickwheel_steps", default=_UNKEPT)
 def steps() -> Steps:
     """The steps of the run that goes on here; outside one, steps that are not kept."""
     return STEPS.get()
+
+
+def told(name: str, read: Callable[[str], T]) -> Said[T]:
+    """The result of work that may have been done, by what a person says who looked: their words,
+    as `read` has them. That it failed is a `ToolError`.
+
+    Args:
+        name: what was done, or who did it.
+    """
+
+    def said(words: str | None) -> T:
+        if words is None:
+            raise ToolError(f"{name} failed, says a person who looked")
+        return read(words)
+
+    return said
 
 
 def because(errors: Iterable[Exception | None]) -> ExceptionGroup | None:

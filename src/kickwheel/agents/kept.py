@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from kickwheel.agents import failure
 from kickwheel.agents.caller import call_key
-from kickwheel.agents.durable import STEPS, Said
+from kickwheel.agents.durable import STEPS, Said, told
 from kickwheel.core import redact
 from kickwheel.core.errors import KickwheelError, ReplayError, ToolError
 from kickwheel.core.journal import KeptRun, KeptStep, Question
@@ -129,10 +129,10 @@ class LiveRun:
                 self._failed.append((path, error))
                 raise error
             if effects == "once" and not self._was_asking(path):
-                read = said or partial(_by_words, name, kind)
-                told = await self._uncertain(scope, path, name, digest, arguments, read)
-                if told is not None:
-                    return told[0]
+                read = said or told(name, partial(_as, kind))
+                found_out = await self._uncertain(scope, path, name, digest, arguments, read)
+                if found_out is not None:
+                    return found_out[0]
         started = time.time()
         self._put(path, KeptStep(name, digest, "started", None), started)
         if effects == "once":
@@ -385,13 +385,10 @@ class Scope:
         return f"{self.path}.{place}" if self.path else place
 
 
-def _by_words(name: str, kind: type[T], words: str | None) -> T:
-    """What a person says of the step, as its result.
+def _as(kind: type[T], words: str) -> T:
+    """A person's words as the result of a step: as they are where it is text, else read as JSON.
 
     Raises:
-        ToolError: it failed.
-        ValueError: their words are no such result.
+        ValueError: they are no such result.
     """
-    if words is None:
-        raise ToolError(f"{name} failed, says a person who looked")
     return cast(T, words) if kind is str else wire.from_bytes(words, kind)

@@ -12,13 +12,13 @@ from typing import Any, ClassVar
 
 from kickwheel.agents.bridges.found import absent, found, made_anew
 from kickwheel.agents.bridges.heard import Heard, Told
-from kickwheel.agents.durable import steps
+from kickwheel.agents.durable import steps, told
 from kickwheel.agents.events import Finished
 from kickwheel.agents.run import AgentPart, Run, Spent
 from kickwheel.agents.tools import Effects
 from kickwheel.agents.work import Worker
 from kickwheel.core import redact
-from kickwheel.core.errors import KickwheelError, ModelError, ToolError
+from kickwheel.core.errors import KickwheelError, ModelError
 from kickwheel.core.plugins import Context
 from kickwheel.records import Message
 
@@ -118,9 +118,7 @@ class Theirs(Worker):
                     raise ModelError(f"{self.name} failed: {what}", again=False) from error
                 return heard.finished()
 
-        def said(words: str | None) -> Finished:
-            if words is None:
-                raise ToolError(f"{self.name} failed, says a person who looked")
+        def said(words: str) -> Finished:
             return run.ended("answered", Message(role="assistant", content=words))
 
         finished = await steps().step(
@@ -129,7 +127,7 @@ class Theirs(Worker):
             do,
             Finished,
             effects=self._part.effects,
-            said=said,
+            said=told(self.name, said),
         )
         if not live:
             for _ in range(finished.steps):

@@ -19,14 +19,14 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator
 
 from kickwheel.agents.caller import idempotency_key
-from kickwheel.agents.durable import person, steps
+from kickwheel.agents.durable import person, steps, told
 from kickwheel.agents.events import Finished
 from kickwheel.agents.kinds.a2a_reply import Reply
 from kickwheel.agents.run import AgentPart, Run
 from kickwheel.agents.tools import Effects
 from kickwheel.agents.work import Worker
 from kickwheel.core.config import key_from
-from kickwheel.core.errors import MissingExtra, ModelError, ToolError, UsageError
+from kickwheel.core.errors import MissingExtra, ModelError, UsageError
 from kickwheel.core.identity import fresh
 from kickwheel.core.plugins import Context
 from kickwheel.records import Message, genai
@@ -174,10 +174,7 @@ class Remote(Worker):
             key = idempotency_key() or fresh(16)
             return await followed.send(text, key, to)
 
-        def said(words: str | None) -> Reply:
-            if words is None:
-                raise ToolError(f"{self.name} failed, says a person who looked")
-            return Reply(state="completed", text=words)
+        said = told(self.name, lambda words: Reply(state="completed", text=words))
 
         arguments = (text, to.task)
         name = f"a2a {self.name}"
