@@ -42,7 +42,10 @@ async def point(dataset: Dataset, base: Base, adapter: Path) -> Point:
     """
     examples = dataset.part("validation")
     if not examples:
-        raise DataError(f"{dataset.name}: no validation part to measure a learning curve on")
+        raise DataError(
+            f"{dataset.name}: no validation part to measure a learning curve on. Raise "
+            "flywheel.curate.validation, or bring more traffic"
+        )
     asking = Asking(dataset)
     right = 0
     async with open_engine(base) as engine:

@@ -130,7 +130,10 @@ class Jobs:
             f"SELECT body FROM job WHERE id = ? AND {theirs}", (identity, *values)
         )
         if not rows:
-            raise UsageError(f'no fine-tuning job "{identity}" here')
+            raise UsageError(
+                f'no fine-tuning job "{identity}" here; client.fine_tuning.jobs.list() shows what '
+                "there is"
+            )
         return wire.from_bytes(rows[0][0], Job)
 
     def all(self, sight: Sight = EVERYTHING) -> Sequence[Job]:

@@ -80,7 +80,10 @@ class Refs:
             else:
                 stack.append(move.target)
         if len(stack) == 1:
-            raise UsageError(f"{ref}: there is nothing before where it points now")
+            raise UsageError(
+                f"{ref}: there is nothing before where it points now, so nothing to go back to. "
+                "`kickwheel promote` moves it on"
+            )
         self.move(ref, stack[-2], expected=stack[-1], why=f"{_BACK}{why}")
         return stack[-2]
 

@@ -63,7 +63,10 @@ async def adapted(
     if adapter is None:
         return AdaptedModel(server, name, base, template, PromptForm(), prices=prices)
     if not (adapter / "adapter_config.json").is_file():
-        raise DataError(f"{adapter}: no adapter_config.json there, so no PEFT adapter")
+        raise DataError(
+            f"{adapter}: no adapter_config.json there, so no PEFT adapter. Name the folder of one, "
+            "or the ref that a promotion moves"
+        )
     record = record_in(adapter)
     # The name must change with the bytes: vLLM keeps what it once loaded under one.
     weights = await asyncio.to_thread((adapter / "adapter_model.safetensors").read_bytes)

@@ -82,7 +82,10 @@ class Process:
                     if response.status == 200:
                         return
             await asyncio.sleep(0.2)
-        raise EngineError(f"vllm did not start within {START_S:.0f} s")
+        raise EngineError(
+            f"vllm did not start within {START_S:.0f} s: {self.said}. If it only needs "
+            "longer, start it yourself and give its `url`"
+        )
 
     async def stop(self) -> None:
         """Ends it; by force where it does not end by itself."""

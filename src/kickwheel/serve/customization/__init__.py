@@ -5,6 +5,7 @@ told     a job as Customizer's clients read it
 routes   who asks and is told
 """
 
-from kickwheel.serve.customization.asked import CustomizationBody as CustomizationBody
-from kickwheel.serve.customization.routes import ORDERS as ORDERS
-from kickwheel.serve.customization.routes import customization_routes as customization_routes
+from kickwheel.serve.customization.asked import CustomizationBody
+from kickwheel.serve.customization.routes import ORDERS, customization_routes
+
+__all__ = ["ORDERS", "CustomizationBody", "customization_routes"]
