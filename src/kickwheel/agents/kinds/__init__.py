@@ -9,7 +9,8 @@ router      chooses one of several agents, which answers
 graph       nodes and edges; what is independent runs at once
 handoff     agents pass the conversation on to each other
 human       a person answers, and the run waits for them
-a2a         an agent that answers elsewhere (`a2a_link`: the connection; `a2a_reply`: what it said)
+a2a         an agent that answers elsewhere (`a2a_link`: the connection; `a2a_followed`: a question
+            and what becomes of it; `a2a_reply`: what was said)
 
 Every kind tells its work in the events of `agents.events`, and answers like a model.
 New kind: one file here, one entry point in pyproject.toml, one page in docs/agents/.

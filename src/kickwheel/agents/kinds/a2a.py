@@ -33,7 +33,8 @@ from kickwheel.records import Message, genai
 from kickwheel.trace.record import span
 
 if TYPE_CHECKING:
-    from kickwheel.agents.kinds.a2a_link import Followed, Link
+    from kickwheel.agents.kinds.a2a_followed import Followed
+    from kickwheel.agents.kinds.a2a_link import Link
 
 CANCEL_S = 1.0
 """Seconds that the end of a cancelled run waits until the task elsewhere is cancelled, too."""
@@ -132,7 +133,9 @@ class Remote(Worker):
         Raises:
             ModelError: it failed there.
         """
-        async with self._link.followed(run.say) as followed:
+        from kickwheel.agents.kinds.a2a_followed import following
+
+        async with following(self._link, run.say) as followed:
             try:
                 reply = await self._end(followed, run)
             except asyncio.CancelledError:
