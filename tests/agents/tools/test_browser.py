@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -23,6 +24,7 @@ from tests.agents.tools.opening import Shared, opened
 
 from kickwheel.agents.tools import InvalidArguments, Tool, calling
 from kickwheel.agents.tools.browser import Browser
+from kickwheel.agents.tools.chromium import find_chromium, open_chromium
 from kickwheel.core.errors import ToolError, UsageError
 from kickwheel.core.store import open_store
 from kickwheel.records import ToolCall, wire
@@ -478,3 +480,24 @@ async def test_without_chromium_the_tool_does_not_open(
     with pytest.raises(UsageError, match="none is no program"):
         async with opened(Browser(hosts=("*",), chromium=Path("none")), tmp_path):
             pass
+
+
+@pytest.fixture
+def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """What our process takes for /tmp. Others may enter: where we are root, another user starts
+    the browser."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        Path(name).chmod(0o755)
+        monkeypatch.setattr(tempfile, "tempdir", name)
+        yield Path(name)
+
+
+def entries(folder: Path, pattern: str) -> list[Path]:
+    return list(folder.glob(pattern))
+
+
+async def test_what_it_writes_lies_in_a_folder_that_goes_with_it(temporary: Path) -> None:
+    async with open_chromium(find_chromium(None)) as chromium:
+        await (await chromium.context()).close()
+        assert entries(temporary, "*/home/*")
+    assert entries(temporary, "*") == []

@@ -29,10 +29,10 @@ _ARGUMENTS = (
 class Chromium:
     """A browser that contexts are opened in."""
 
-    def __init__(self, playwright: "Playwright", executable: Path, launcher: Path | None) -> None:
+    def __init__(self, playwright: "Playwright", program: Path, home: Path) -> None:
         self._playwright = playwright
-        self._executable = executable
-        self._launcher = launcher
+        self._program = program
+        self._home = home
         self._browser: Browser | None = None
         self._starting = asyncio.Lock()
 
@@ -56,24 +56,25 @@ class Chromium:
         from playwright.async_api import Error
 
         try:
-            return await self._start(self._launcher or self._executable, sandbox=True)
+            return await self._start(sandbox=True)
         except Error as error:
             if "sandboxing failed" not in str(error):
                 raise ToolError(f"Chromium does not start: {_first_line(error)}") from error
             _log.warning("Chromium cannot isolate pages with its own sandbox here; it runs without")
         try:
-            return await self._start(self._launcher or self._executable, sandbox=False)
+            return await self._start(sandbox=False)
         except Error as error:
             raise ToolError(f"Chromium does not start: {_first_line(error)}") from error
 
-    async def _start(self, executable: Path, *, sandbox: bool) -> "Browser":
+    async def _start(self, *, sandbox: bool) -> "Browser":
+        home = str(self._home)
         return await self._playwright.chromium.launch(
-            executable_path=executable,
+            executable_path=self._program,
             headless=True,
             chromium_sandbox=sandbox,
             args=list(_ARGUMENTS),
             # Nothing of our environment: pages may find ways to read it.
-            env={"PATH": "/usr/bin:/bin", "HOME": tempfile.gettempdir(), "LANG": "C.UTF-8"},
+            env={"PATH": "/usr/bin:/bin", "HOME": home, "TMPDIR": home, "LANG": "C.UTF-8"},
             handle_sigint=False,
             handle_sigterm=False,
             handle_sighup=False,
@@ -93,12 +94,13 @@ async def open_chromium(executable: Path) -> AsyncGenerator[Chromium]:
         raise MissingExtra("working in a browser", "browser") from error
     async with AsyncExitStack() as stack:
         playwright = await stack.enter_async_context(async_playwright())
-        launcher = None
-        if os.geteuid() == 0:
-            launcher = _launcher(
-                Path(stack.enter_context(tempfile.TemporaryDirectory())), executable
-            )
-        chromium = Chromium(playwright, executable, launcher)
+        # Whatever of the browser is still ending must not fail the close.
+        temporary = tempfile.TemporaryDirectory(prefix="kickwheel-", ignore_cleanup_errors=True)
+        folder = Path(stack.enter_context(temporary))
+        home = folder / "home"
+        home.mkdir()
+        program = _launcher(folder, home, executable) if os.geteuid() == 0 else executable
+        chromium = Chromium(playwright, program, home)
         stack.push_async_callback(chromium.close)
         yield chromium
 
@@ -118,9 +120,10 @@ def find_chromium(named: Path | None) -> Path:
     raise UsageError(f"{missing} (Debian: apt-get install chromium), or name one with chromium:")
 
 
-def _launcher(folder: Path, executable: Path) -> Path:
+def _launcher(folder: Path, home: Path, executable: Path) -> Path:
     """A program that starts Chromium as a user without rights: as root, its own sandbox is off."""
     folder.chmod(0o755)
+    os.chown(home, NOBODY, NOBODY)
     launcher = folder / "chromium"
     launcher.write_text(
         "#!/bin/sh\n"
