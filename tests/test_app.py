@@ -90,6 +90,14 @@ def test_the_one_who_answers_is_found_or_asked_for(tmp_path: Path) -> None:
     )
     with pytest.raises(UsageError, match="name one of a, b"):
         default(check_app(tmp_path))
+    (tmp_path / "app.yml").write_text(
+        "models: {m: {kind: openai, model: x}}\n"
+        "agents:\n"
+        "  clerk: {kind: tool_loop, model: m}\n"
+        "  doctor: {kind: human}\n"
+        "  desk: {kind: router, agents: [clerk, doctor], model: m}\n"
+    )
+    assert default(check_app(tmp_path)) == "desk"
 
 
 def test_the_schema_knows_every_kind_and_its_options() -> None:

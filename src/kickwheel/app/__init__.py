@@ -15,9 +15,10 @@ The only place where parts meet.
 from kickwheel.app.check import check_app
 from kickwheel.app.described import schema
 from kickwheel.app.kept import Standing, answer, cancel, resume, resumed, runs, standing
+from kickwheel.app.needs import default
 from kickwheel.app.once import run, show
 from kickwheel.app.opening import App, open_app
-from kickwheel.app.plan import Plan, default, no_app, trained
+from kickwheel.app.plan import Plan, no_app, trained
 
 __all__ = [
     "App",

@@ -1,4 +1,4 @@
-"""Which parts need which: the names in their options."""
+"""Which parts need which: the names in their options; and which one answers for all."""
 
 from collections.abc import Collection, Iterator, Mapping
 
@@ -37,6 +37,30 @@ def _leaves(
             yield from _leaves((*place, position), inner)
     else:
         yield place, value
+
+
+def default(plan: Plan) -> str:
+    """The agent or model that answers where nobody is named: the flywheel's, else the only agent
+    that works for no other one.
+
+    Raises:
+        UsageError: there are several, and the file does not say which.
+    """
+    loop = plan.config.flywheel
+    if loop is not None:
+        return loop.agent or loop.model
+    needed = {(shelf, name) for part in plan.parts.values() for _, shelf, name in needs(part)}
+    for shelf in ANSWERING:
+        names = [name for s, name in plan.parts if s == shelf]
+        first = [name for name in names if (shelf, name) not in needed]
+        if len(first) == 1:
+            return first[0]
+        if names:
+            raise UsageError(f"{plan.file}: name one of {', '.join(names)} (--as)")
+    raise UsageError(
+        f"{plan.file}: has neither agents nor models. Add one, for example\n"
+        "models: {general: {kind: local}}"
+    )
 
 
 def check_names(

@@ -10,8 +10,8 @@ from kickwheel.agents.caller import Caller, acting_for
 from kickwheel.agents.events import Event
 from kickwheel.agents.preview import first
 from kickwheel.app.check import check_app
+from kickwheel.app.needs import default
 from kickwheel.app.opening import open_app
-from kickwheel.app.plan import default
 from kickwheel.core import redact
 from kickwheel.core.errors import UsageError
 from kickwheel.models.sent import Sent, sent

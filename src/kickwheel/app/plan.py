@@ -62,27 +62,6 @@ def no_app(folder: Path) -> Plan:
     return Plan(folder.resolve() / "app.yml", config, {}, folder.resolve() / config.place()[0])
 
 
-def default(plan: Plan) -> str:
-    """The agent or model that answers where nobody is named.
-
-    Raises:
-        UsageError: there are several, and the file does not say which.
-    """
-    loop = plan.config.flywheel
-    if loop is not None:
-        return loop.agent or loop.model
-    for shelf in ("agents", "models"):
-        names = [name for s, name in plan.parts if s == shelf]
-        if len(names) == 1:
-            return names[0]
-        if names:
-            raise UsageError(f"{plan.file}: name one of {', '.join(names)} (--as)")
-    raise UsageError(
-        f"{plan.file}: has neither agents nor models. Add one, for example\n"
-        "models: {general: {kind: local}}"
-    )
-
-
 def trained(plan: Plan) -> Trainable:
     """The model that the flywheel tunes: its base, and the ref that a promotion moves.
 
