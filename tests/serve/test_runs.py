@@ -80,8 +80,10 @@ async def test_a_question_to_a_person_is_answered_over_http_and_asked_only_once(
         with pytest.raises(openai.InternalServerError, match="waits for a person") as caught:
             await asyncio.to_thread(ask, url, "refund-1")
         assert caught.value.status_code == 504
+        assert caught.value.code == "waiting_for_person"
     _, listed = call(f"{url}/runs")
     (run,) = listed["data"]
+    assert caught.value.response.headers["x-run-id"] == run["id"]
     assert (run["status"], run["questions"][0]["text"]) == ("waiting", "Refund 400 EUR?")
     status, refused = call(f"{url}/runs/{run['id']}/answer", {"answer": "perhaps"})
     assert (status, "approve, reject" in refused["error"]["message"]) == (400, True)

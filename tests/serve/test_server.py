@@ -66,6 +66,9 @@ def test_what_is_not_there_is_told_in_openais_shape(served: Served) -> None:
         assert answer.status_code == status, path
         assert answer.json()["error"]["type"] == "invalid_request_error"
         assert answer.headers["x-request-id"]
+    for path in ("/chat/completions", "/responses"):
+        told = httpx2.post(served.url + path).json()["error"]["message"]
+        assert told.endswith("The base URL of clients ends with /v1")
 
 
 def test_stopping_lets_a_running_stream_end(tmp_path: Path, rooms: Rooms) -> None:

@@ -10,7 +10,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
-from kickwheel.core.errors import ModelError
+from kickwheel.core.errors import ModelError, PersonAsked
 from kickwheel.models.chat import (
     CallDelta,
     ChatRequest,
@@ -202,7 +202,7 @@ async def deltas(events: AsyncGenerator[Event], name: str) -> AsyncGenerator[Del
                     if event.why in SPENT and not said:
                         raise ModelError(f"{name} {event.note}", status=504)
                     if event.why == "waiting":
-                        raise ModelError(event.note, status=504, again=False)
+                        raise PersonAsked(event.note, event.run)
                     for index, call in enumerate(event.answer.tool_calls):
                         yield CallDelta(index, call.arguments, call.id, call.name)
                     yield Done(_REASONS[event.why], event.usage, name)

@@ -11,6 +11,7 @@ KickwheelError
 ├─ RunLost           another worker has a run now, or it was cancelled
 ├─ EngineError       a model server that we run does not start or has died for good
 ├─ ModelError        a model did not answer; `status` is the HTTP status to pass on
+│  └─ PersonAsked    a person is asked first, and the run waits
 ├─ ToolError         a tool failed; the agent gets the text as the tool's result
 └─ NotPromoted       the gate said no; nothing was changed
 
@@ -111,6 +112,15 @@ class ModelError(KickwheelError):
         self.retry_after_s = retry_after_s
         self.again = again
         """Whether the same request may help later, as far as the status says so."""
+
+
+class PersonAsked(ModelError):
+    """A person is asked before there is an answer: the run waits for them."""
+
+    def __init__(self, text: str, run: str) -> None:
+        super().__init__(text, status=504, again=False)
+        self.run = run
+        """Its id, by which it is answered."""
 
 
 class ToolError(KickwheelError):

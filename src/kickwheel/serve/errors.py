@@ -12,6 +12,7 @@ from kickwheel.core.errors import (
     KickwheelError,
     MissingExtra,
     ModelError,
+    PersonAsked,
     RunLost,
     StoreError,
     ToolError,
@@ -48,12 +49,15 @@ class Refused(Exception):
         again: bool = True,
         allow: str | None = None,
         challenge: str | None = None,
+        run: str | None = None,
     ) -> None:
         super().__init__(message)
         self.allow = allow
         """Methods that the route takes."""
         self.challenge = challenge
         """What a client must show in place of what it showed (RFC 6750, section 3)."""
+        self.run = run
+        """Id of the run that waits for a person."""
         self.again = again
         """Whether a client may send the same once more, as far as the status says so."""
         self.status = status
@@ -85,7 +89,8 @@ class Refused(Exception):
         if self.challenge is not None:
             return {"www-authenticate": self.challenge}
         if not self.again:
-            return {"x-should-retry": "false"}
+            waits = {} if self.run is None else {"x-run-id": self.run}
+            return {"x-should-retry": "false", **waits}
         if self.retry_after_s is None:
             return {}
         return {
@@ -113,6 +118,9 @@ def refusal(error: Exception, request_id: str) -> Refused:
     """How a request ends that `error` ended; an error that nobody meant is logged."""
     if isinstance(error, Refused):
         return error
+    if isinstance(error, PersonAsked):
+        told = f"{error}. Answer it: POST /v1/runs/{error.run}/answer"
+        return Refused(504, told, code="waiting_for_person", again=False, run=error.run)
     if isinstance(error, ModelError):
         status = error.status if 400 <= error.status < 600 else 502
         return Refused(status, str(error), retry_after_s=error.retry_after_s, again=error.again)

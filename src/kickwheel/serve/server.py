@@ -366,10 +366,16 @@ async def _refuse_route(request: Request, error: Exception) -> Response:
         what = f"no route {request.method} {request.url.path} here; /openapi.json tells all"
         if request.scope["path"].startswith(PROJECTS):
             what += ". The URL of a project is /t/<project>/v1; its name has letters, digits, - . _"
+        elif f"/v1{request.url.path}" in (PATH, *map(_path, request.app.routes)):
+            what += ". The base URL of clients ends with /v1"
     if error.status_code == 405:
         what = f"{request.url.path} does not take {request.method}"
     allow = (error.headers or {}).get("Allow")
     return await _refuse(request, Refused(error.status_code, what, allow=allow))
+
+
+def _path(route: object) -> str:
+    return getattr(route, "path", "")
 
 
 def _listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
