@@ -1,6 +1,7 @@
 """A dataset becomes an adapter.
 
 lora         the training run: starts, stops, goes on after a kill
+form         what the specialist's prompt holds: as told, or as validation likes best
 options      how a run is set, and what it tells while it runs
 base         the model that is tuned: GGUF or safetensors, as transformers has it
 examples     examples as tokens: what the prompt holds, what is learned

@@ -111,6 +111,12 @@ def batches(
                 yield batch(group)
 
 
+def in_batches(rows: Sequence[Tokens]) -> list[Batch]:
+    """Examples of about equal length together, for what is only read."""
+    ordered = sorted(rows, key=len)
+    return [batch(ordered[i : i + 16]) for i in range(0, len(ordered), 16)]
+
+
 def batch(group: Sequence[Tokens]) -> Batch:
     """The examples side by side."""
     import torch

@@ -12,32 +12,29 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from kickwheel.core.errors import DataError, StoreError
+from kickwheel.core.errors import StoreError
 from kickwheel.core.files import write_whole
 from kickwheel.core.store.files import read_record
 from kickwheel.flywheel.tune import checkpoint
 from kickwheel.flywheel.tune.base import open_base, packages
 from kickwheel.flywheel.tune.checkpoint import State
-from kickwheel.flywheel.tune.examples import Batch, batch, batches, parts, tokens_of
+from kickwheel.flywheel.tune.examples import batches, in_batches, parts, tokens_of
 from kickwheel.flywheel.tune.export import check_names, export
+from kickwheel.flywheel.tune.form import Choosing
 from kickwheel.flywheel.tune.learner import Learner
 from kickwheel.flywheel.tune.linear import fast_dtype
 from kickwheel.flywheel.tune.options import OnStep, Options, Progress
-from kickwheel.records import Adapter, CurvePoint, Dataset, Example, PromptForm, wire
+from kickwheel.records import Adapter, CurvePoint, Dataset, Example, wire
 
 _WARM_STEPS = 20
 _RECENT_STEPS = 20
 """Steps whose mean loss is told."""
 _MEASURED_STEPS = 8
 """So often it is asked anew how many steps the time allows."""
-_PROBE_BATCHES = 24
-_PROBE_EXAMPLES = 32
-_PROBE_GAIN = 0.05
-"""A longer prompt must lower the validation loss by this share, or the shorter one stays."""
 
 
 def lora(
@@ -120,9 +117,17 @@ class _Run:
     def train(self) -> None:
         self.learner = Learner(self.base, self.options, self.dtype)
         check_names(self.learner.model, self.base)
-        self.form, spent = self._form()
+        choosing = Choosing(
+            learner=self.learner,
+            base=self.base,
+            options=self.options,
+            train=self.train_part,
+            validation=self.validation_part,
+            on_step=self.on_step,
+        )
+        self.form, spent = choosing.form(self.plan, self.id)
         rows = [tokens_of(e, self.base, self.form) for e in self.train_part]
-        self.validation = _in_batches(
+        self.validation = in_batches(
             [tokens_of(e, self.base, self.form) for e in self.validation_part]
         )
         self.tokens_per_example = sum(map(len, rows)) / len(rows)
@@ -250,105 +255,6 @@ class _Run:
             learner.keep_best()
         else:
             state.since_best += 1
-
-    def _form(self) -> tuple[PromptForm, float]:
-        """What the prompt holds: as the options say, else what validation likes; and the seconds
-        that finding it took."""
-        try:
-            found = wire.from_bytes(self.plan.read_bytes(), _Plan)
-            if found.run == self.id:
-                return found.form, found.seconds
-        except (OSError, ValueError):
-            pass
-        began = time.perf_counter()
-        forms = self._forms()
-        form = forms[0] if len(forms) == 1 else self._probe(forms)
-        seconds = time.perf_counter() - began
-        write_whole(self.plan, wire.to_bytes(_Plan(run=self.id, form=form, seconds=seconds)))
-        return form, seconds
-
-    def _forms(self) -> list[PromptForm]:
-        """The forms in question, shortest prompt first."""
-        options, everything = self.options, [*self.train_part, *self.validation_part]
-        offered = any(example.tools for example in everything)
-        system = any(m.role in ("system", "developer") for e in everything for m in e.messages)
-        tools: list[Any] = ["none", "signatures"] if offered else ["none"]
-        keeps = [False, True] if system else [True]
-        if options.prompt != "auto":
-            tools = [options.prompt]
-        if options.keep_system is not None:
-            keeps = [options.keep_system]
-        return [PromptForm(tools=t, system=k) for k in keeps for t in tools]
-
-    def _probe(self, forms: Sequence[PromptForm]) -> PromptForm:
-        """A few steps with each form, of equally many tokens, and then the validation loss."""
-        best: tuple[float, PromptForm] | None = None
-        allowance = 0
-        for number, form in enumerate(forms):
-            try:
-                held_out = [
-                    tokens_of(e, self.base, form) for e in self.validation_part[:_PROBE_EXAMPLES]
-                ]
-                loss, used = self._probe_one(form, number, allowance, _in_batches(held_out))
-            except DataError:
-                if number == len(forms) - 1 and best is None:
-                    raise
-                continue  # Too long for the context: this form is out of question.
-            allowance = allowance or used
-            if best is None or loss < best[0] * (1 - _PROBE_GAIN):
-                best = loss, form
-            self.learner.reset()
-        assert best is not None
-        return best[1]
-
-    def _probe_one(
-        self, form: PromptForm, number: int, allowance: int, held_out: Sequence[Batch]
-    ) -> tuple[float, int]:
-        began, used, steps = time.perf_counter(), 0, 0
-        source = batches(
-            self.train_part,
-            self.base,
-            form,
-            size=self.options.batch_size,
-            seed=self.options.seed,
-        )
-        for group in source:
-            warm = min(1.0, (steps + 1) / 8)
-            loss = self.learner.step(group, self.options.learning_rate * warm)
-            steps, used = steps + 1, used + group.tokens
-            if self.on_step is not None:
-                seconds = time.perf_counter() - began
-                left = max(0, _PROBE_BATCHES - steps) * seconds / steps
-                self.on_step(
-                    Progress(
-                        phase="choosing the prompt",
-                        step=steps,
-                        steps=max(steps, _PROBE_BATCHES),
-                        tokens=used,
-                        tokens_per_s=used / seconds,
-                        loss=loss,
-                        validation_loss=None,
-                        seconds=seconds,
-                        seconds_left=left,
-                    )
-                )
-            if used >= allowance if allowance else steps >= _PROBE_BATCHES:
-                break
-        return self.learner.loss(held_out), used
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Plan:
-    """What was decided before the first step."""
-
-    run: str
-    form: PromptForm
-    seconds: float
-
-
-def _in_batches(rows: Sequence[Any]) -> list[Batch]:
-    ordered = sorted(rows, key=len)
-    return [batch(ordered[i : i + 16]) for i in range(0, len(ordered), 16)]
 
 
 def _float32() -> Any:
