@@ -105,6 +105,18 @@ def test_what_an_app_names_and_is_not_there_is_told_before_anything_is_asked(
     assert kickwheel("check", cwd=tmp_path).returncode == 0
 
 
+def test_check_tells_functions_that_no_model_could_call(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text("import sys\n\ndef f(): ...\n\nsys.exit(3)\n")
+    (tmp_path / "loose.py").write_text("def g(x, *rest): ...\n")
+    (tmp_path / "app.yml").write_text(
+        "tools: {a: {kind: python, functions: ['script:f', 'loose:g']}}\n"
+    )
+    ended = kickwheel("check", cwd=tmp_path)
+    assert ended.returncode == 1
+    assert '"script:f" cannot be imported: script ends the program.' in ended.stderr
+    assert "the function g cannot be a tool: *rest has no schema" in ended.stderr
+
+
 def test_an_app_in_this_folder_needs_no_name(tmp_path: Path) -> None:
     ended = kickwheel("check", cwd=made.app(tmp_path))
     assert ended.returncode == 0
@@ -380,6 +392,12 @@ def test_traces_are_listed_and_exported_of_all_tenants_or_of_one(tmp_path: Path)
     theirs = Path(file).read_text()
     assert [trace.id in theirs for trace in kept] == [True, False, True, False]
     assert kickwheel("traces", str(app), "--tenant", "nobody").stdout.startswith("no such traces")
+    recorded = tmp_path / "recorded"
+    with open_store(recorded / ".kickwheel") as store:
+        failed = replace(kept[0].spans[0], error="ModelError: away")
+        Traces(store).add([replace(kept[0], spans=(failed, *kept[0].spans[1:]))])
+    without_app = kickwheel("traces", cwd=recorded).stdout
+    assert "where is my parcel? ✗ ModelError: away" in without_app
     other = tmp_path / "other"
     other.mkdir()
     (other / "app.yml").write_text("models: {m: {kind: openai, model: x}}\n")

@@ -43,6 +43,8 @@ def no_app_here(context: click.Context) -> click.UsageError:
 
 def _named(context: click.Context, parameter: click.Parameter, words: tuple[Path, ...]) -> Path:
     app = _named_if_any(context, parameter, words)
+    if app is None and Path(".kickwheel").is_dir():
+        return Path()  # Of the recorder, which needs no app; verbs that do say so.
     if app is None:
         raise no_app_here(context)
     return app

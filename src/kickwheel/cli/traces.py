@@ -36,7 +36,7 @@ def command(app: Path, workload: str | None, tenant: str | None, limit: int, as_
             trace.tenant,
             trace.user,
             trace.verdict or "",
-            (trace.error or trace.question)[:50],
+            " ✗ ".join(told[:50] for told in (trace.question, trace.error) if told),
         )
         for trace in found
     ]

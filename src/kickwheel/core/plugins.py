@@ -143,6 +143,11 @@ def code(target: str, folder: Path) -> Any:
             f'"{target}" cannot be imported: there is no {wanted}.py in {folder}, and no '
             "package of that name is installed"
         ) from error
+    except SystemExit as error:  # As a script's, whose reading of arguments is not guarded.
+        raise UsageError(
+            f'"{target}" cannot be imported: {module} ends the program. Put what it does as a '
+            'script under `if __name__ == "__main__":`'
+        ) from error
     except Exception as error:  # The module is the user's: whatever it raises, it did not import.
         raise UsageError(
             f'"{target}" cannot be imported: {type(error).__name__}: {error}'

@@ -35,10 +35,10 @@ class Python(ToolPart):
     are awaited, others run in a thread of their own, and are stopped when nobody waits for them."""
 
     def absent(self, folder: Path) -> Iterable[tuple[str, str]]:
-        """Functions that cannot be imported."""
+        """Functions that cannot be imported, or whose arguments have no schema."""
         for name in self.functions:
             try:
-                code(name, folder)
+                from_function(code(name, folder))
             except UsageError as error:
                 yield "functions", str(error)
 
