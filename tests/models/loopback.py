@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
+from openai.types.chat import ChatCompletionChunk
 
-from tests.wires import faults_asked
+from tests.wires import faults_asked, shapes
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -50,7 +51,7 @@ async def loopback(handler: Handler) -> AsyncGenerator[Loopback]:
         yield server
     finally:
         await runner.cleanup()
-    assert not server.faults
+    assert not server.faults, server.faults
 
 
 async def stream(request: web.Request, *events: Any, end: bool = True) -> web.StreamResponse:
@@ -58,6 +59,9 @@ async def stream(request: web.Request, *events: Any, end: bool = True) -> web.St
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
     await response.prepare(request)
     for event in events:
+        if isinstance(event, dict) and "choices" in event:
+            found = shapes.faults(ChatCompletionChunk, event)
+            assert not found, found
         data = event if isinstance(event, str) else json.dumps(event)
         await response.write(f"data: {data}\n\n".encode())
     if end:
@@ -70,11 +74,13 @@ async def stream(request: web.Request, *events: Any, end: bool = True) -> web.St
 def chunk(finish: str | None = None, **delta: Any) -> dict[str, Any]:
     """A chunk of OpenAI's protocol."""
     choice = {"index": 0, "delta": delta, "finish_reason": finish}
-    return {"id": "1", "object": "chat.completion.chunk", "model": "m-1", "choices": [choice]}
+    return {**_CHUNK, "choices": [choice]}
 
 
+_CHUNK = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "m-1"}
 USAGE = {
-    **{"id": "1", "object": "chat.completion.chunk", "model": "m-1", "choices": []},
+    **_CHUNK,
+    "choices": [],
     "usage": {
         **{"prompt_tokens": 11, "completion_tokens": 3, "total_tokens": 14},
         "prompt_tokens_details": {"cached_tokens": 8},

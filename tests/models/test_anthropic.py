@@ -14,8 +14,9 @@ from pydantic import BaseModel, Field
 from kickwheel.core.errors import ModelError
 from kickwheel.models import observed, retry
 from kickwheel.models.chat import CallDelta, ChatRequest, Model, TextDelta, Usage, complete
-from kickwheel.models.messages import message_body
 from kickwheel.records import Message, ToolCall, ToolSpec, genai
+from tests.wires import anthropic
+from tests.wires.anthropic import message_body
 
 from .loopback import Handler, Loopback, loopback
 from .opened import attributes, opened
@@ -75,6 +76,7 @@ async def events(
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
     await response.prepare(request)
     for event in said:
+        assert anthropic.said(event) == []
         line = f"event: {event['type']}\ndata: {json.dumps(event)}\n\n"
         await response.write(line.encode())
     if not end and request.transport is not None:

@@ -3,9 +3,9 @@ from typing import Any
 from kickwheel.models.arguments import without_choices
 from kickwheel.models.chat import ChatRequest
 from kickwheel.models.client import chat_body
-from kickwheel.models.converse import converse_body
-from kickwheel.models.messages import message_body
 from kickwheel.records import Message, ToolSpec
+from tests.wires.anthropic import message_body
+from tests.wires.bedrock import converse_body
 
 TEXT, NUMBER = {"type": "string"}, {"type": "integer"}
 CHOICE: dict[str, Any] = {

@@ -20,8 +20,9 @@ from aiohttp import web
 from kickwheel.core.errors import ModelError
 from kickwheel.models import observed, retry
 from kickwheel.models.chat import ChatRequest, Model, TextDelta, Usage, complete
-from kickwheel.models.converse import converse_body
 from kickwheel.records import Message, ToolCall, ToolSpec, genai
+from tests.wires import bedrock as wire
+from tests.wires.bedrock import converse_body
 
 from .loopback import Handler, Loopback, loopback
 from .opened import attributes, opened
@@ -60,6 +61,7 @@ async def bedrock(folder: Path, handler: Handler) -> AsyncGenerator[tuple[Model,
 
 def frame(kind: str, said: Any, message: str = "event") -> bytes:
     """One event, as it goes over the wire."""
+    assert not isinstance(said, dict) or wire.said(kind, said) == []
     names = {":message-type": message, ":content-type": "application/json"}
     names[":event-type" if message == "event" else ":exception-type"] = kind
     headers = b"".join(

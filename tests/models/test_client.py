@@ -325,7 +325,9 @@ async def test_the_bytes_of_a_prompt_stay_the_same_from_step_to_step() -> None:
 
     async def answer(request: web.Request) -> web.StreamResponse:
         sent.append(await request.read())
-        return await stream(request, chunk("stop", content="Sun."), USAGE)
+        function = {"name": "weather", "arguments": "{}"}
+        call = {"index": 0, "id": "a", "type": "function", "function": function}
+        return await stream(request, chunk("tool_calls", tool_calls=[call]), USAGE)
 
     tools = tuple(
         ToolSpec(name=name, parameters={"type": "object", "properties": {"city": {}}})

@@ -15,10 +15,10 @@ from msgspec import UNSET
 from kickwheel.core.errors import ModelError
 from kickwheel.models.chat import ChatRequest, complete
 from kickwheel.models.client import chat_body, open_remote
-from kickwheel.models.converse import converse_body
-from kickwheel.models.messages import message_body
 from kickwheel.models.pictures import Eyes, eyes, few
 from kickwheel.records import Image, Message, ToolCall, wire
+from tests.wires.anthropic import message_body
+from tests.wires.bedrock import converse_body
 
 from .loopback import USAGE, chunk, loopback, stream
 

@@ -23,6 +23,7 @@ from kickwheel.serve.recorded import Upstream, passing
 from kickwheel.serve.server import Front, loop_factory, serve
 from kickwheel.trace.record import Recorder, span
 from kickwheel.trace.store import Traces
+from tests.wires.openai import Watched
 
 
 class Echo:
@@ -207,6 +208,8 @@ def running(
                         passing(upstream, recorder, keyed=keyed)
                     )
                 front = Front(rooms, store, traces, recorder, **options)
+                watched = told["watched"] = Watched(front.counted)
+                front.counted = watched
                 await serve(front, host, port, on_ready=on_ready)
 
         def run() -> None:
@@ -236,6 +239,7 @@ def running(
                 stop()
             thread.join(20)
             assert not thread.is_alive()
+        assert not told["watched"].faults
 
 
 @pytest.fixture

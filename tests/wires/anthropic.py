@@ -6,11 +6,20 @@ from typing import Any
 from anthropic.types import RawMessageStreamEvent
 from anthropic.types.message_create_params import MessageCreateParamsStreaming
 
+from kickwheel.models import messages
 from tests.wires import shapes, talk
 from tests.wires.talk import Block, Turn
 
 _OLDER = {"temperature": 1.0, "top_p": 1.0}
 """What models before Claude 4.7 take, which the SDK's types name no more; and up to where."""
+
+
+def message_body(*asking: Any) -> dict[str, Any]:
+    """What `messages.message_body` makes, which Anthropic takes."""
+    body = messages.message_body(*asking)
+    found = asked(body)
+    assert not found, found
+    return body
 
 
 def asked(body: Mapping[str, Any]) -> list[str]:

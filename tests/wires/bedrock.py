@@ -13,8 +13,18 @@ import botocore.session
 from botocore.model import OperationModel, Shape, StructureShape
 from botocore.validate import ParamValidator
 
+from kickwheel.models import converse
 from tests.wires import talk
 from tests.wires.talk import Block, Turn
+
+
+def converse_body(*asking: Any) -> dict[str, Any]:
+    """What `converse.converse_body` makes, which Bedrock takes."""
+    body = converse.converse_body(*asking)
+    sent = {key: value for key, value in body.items() if key != "modelId"}
+    found = asked(sent, body["modelId"])
+    assert not found, found
+    return body
 
 
 def asked(body: Mapping[str, Any], model: str) -> list[str]:

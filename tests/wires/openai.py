@@ -4,7 +4,7 @@ import base64
 import json
 import re
 from array import array
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from openai.types import (
@@ -24,6 +24,7 @@ from openai.types.responses import Response, ResponseItem, ResponseStreamEvent
 from openai.types.shared import ErrorObject
 
 from tests.wires import shapes
+from tests.wires.talk import NAME
 
 _ASKED = {
     "/chat/completions": (
@@ -77,7 +78,36 @@ _Send = Callable[[Any], Awaitable[None]]
 def asked(path: str, body: Mapping[str, Any]) -> list[str]:
     """What OpenAI would not take of a request; nothing is said of other paths."""
     kinds = _ASKED.get(path.removeprefix("/v1"))
-    return [] if kinds is None else shapes.faults(kinds[bool(body.get("stream"))], body)
+    if kinds is None:
+        return []
+    found = shapes.faults(kinds[bool(body.get("stream"))], body)
+    return found or list(_talk(body.get("messages", ()), body.get("tools", ())))
+
+
+def _talk(
+    messages: Sequence[Mapping[str, Any]], tools: Iterable[Mapping[str, Any]]
+) -> Iterator[str]:
+    """What OpenAI demands of a conversation beyond its shape, in the sentences of its refusals.
+
+    Source: platform.openai.com, Function calling, and Chat completions, `tools.function.name`.
+    """
+    owed: set[str] = set()
+    for place, message in enumerate(messages):
+        if message["role"] == "tool":
+            if message["tool_call_id"] not in owed:
+                yield f"messages.{place}: role tool must be a response to a preceding tool_calls"
+            owed.discard(message["tool_call_id"])
+            continue
+        if owed:
+            yield f"messages.{place}: tool_call_ids did not have response messages: {owed}"
+        calls = message.get("tool_calls", ())
+        if message["role"] == "assistant" and message.get("content") is None and not calls:
+            yield f"messages.{place}: an assistant's message needs content or tool_calls"
+        owed = {call["id"] for call in calls}
+    names = [tool["function"]["name"] for tool in tools]
+    for name in names:
+        if not NAME.fullmatch(name):
+            yield f"tools: {name!r} should match {NAME.pattern}"
 
 
 class Watched:
@@ -138,7 +168,10 @@ def _whole(kind: Any, said: Any, *, many: bool) -> Iterator[str]:
 
 
 def _without_ours(kind: Any, said: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: said[key] for key in said if key not in _OURS.get(kind, ())}
+    kept = {key: said[key] for key in said if key not in _OURS.get(kind, ())}
+    if isinstance(usage := kept.get("usage"), dict):  # Ours says where it did not count itself.
+        kept["usage"] = {key: usage[key] for key in usage if key != "estimated"}
+    return kept
 
 
 def _events(kind: Any, text: str) -> Iterator[str]:
@@ -160,7 +193,7 @@ def _events(kind: Any, text: str) -> Iterator[str]:
             event.pop("name")  # Which older versions of the client want.
         if "response" in event:
             event["response"] = _without_ours(Response, event["response"])
-        yield from shapes.faults(kind, event)
+        yield from shapes.faults(kind, _without_ours(kind, event))
         if kind is ResponseStreamEvent:
             if lines.get("event") != event["type"]:
                 yield f"event: {lines.get('event')}, but its type is {event['type']}"
