@@ -113,11 +113,14 @@ async def resumed(app: App, run: KeptRun) -> Finished:
 def standing(store: Store, run: KeptRun) -> Standing:
     """How the run stands."""
     done = wire.from_bytes(run.result, Finished) if run.result else None
+    questions = tuple(store.runs.questions(run.id)) if run.state == "waiting" else ()
+    # Once all is answered, whoever works here next goes on with it.
+    answered = run.state == "waiting" and not questions
     return Standing(
         id=run.id,
         agent=run.agent,
-        state=run.state,
-        questions=tuple(store.runs.questions(run.id)) if run.state == "waiting" else (),
+        state="running" if answered else run.state,
+        questions=questions,
         answer=(done.answer.content or "") if done else "",
         error=run.error,
         created=run.created,
