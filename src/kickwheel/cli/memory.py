@@ -54,19 +54,20 @@ def command(
             _why(ledger.why(fact or ""), as_json)
         elif what == "list":
             known = [f for f in ledger.of(tenant, user or "") if past or f.valid_to is None]
-            _list(known, user or "", as_json)
+            _list(known, user or "", tenant, as_json)
         elif what == "export":
             show_json(ledger.export(user or "", tenant=tenant))
         else:
             _forget(ledger, user or "", tenant, fact, yes, as_json)
 
 
-def _list(facts: "list[Fact]", user: str, as_json: bool) -> None:
+def _list(facts: "list[Fact]", user: str, tenant: str, as_json: bool) -> None:
     if as_json:
         show_json(facts)
         return
     if not facts:
-        click.echo(f'nothing is known of "{user}"')
+        whose = f"in tenant {tenant}" if tenant else "without a tenant: --tenant names theirs"
+        click.echo(f'nothing is known of "{user}" {whose}')
         return
     rows = [
         (fact.id, _day(fact.valid_from), _day(fact.valid_to), fact.kind, fact.text)
@@ -97,7 +98,8 @@ def _forget(
     if as_json:
         show_json(gone)
         return
-    click.echo(f"{gone.facts} facts and {gone.turns} kept turns are deleted.")
+    whose = "" if fact or tenant else " What they said in a tenant stays: --tenant names it."
+    click.echo(f"{gone.facts} facts and {gone.turns} kept turns are deleted.{whose}")
     if gone.traces:
         click.echo("What was said still stands in these traces, and in datasets made of them:")
         for trace in gone.traces:

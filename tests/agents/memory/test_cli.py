@@ -57,7 +57,9 @@ def test_what_is_missing_or_unknown_is_told(app: Path) -> None:
     assert "list needs --user" in memory(app, "list").stderr
     assert "why needs --fact" in memory(app, "why").stderr
     assert 'no fact "zz" in this store' in memory(app, "why", "--fact", "zz").stderr
-    assert memory(app, "list", "--user", "bob").stdout == 'nothing is known of "bob"\n'
+    assert memory(app, "list", "--user", "bob").stdout == (
+        'nothing is known of "bob" without a tenant: --tenant names theirs\n'
+    )
     unsure = memory(app, "forget", "--user", "ann")
     assert unsure.returncode != 0
     assert len(json.loads(memory(app, "list", "--user", "ann", "--json").stdout)) == 1
