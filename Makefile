@@ -6,7 +6,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Tests start hundreds of processes; without this, where it is set, each compiles what it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup setup-demo fix check test test-fast test-bridges demo docs bench
+.PHONY: help setup setup-demo fix check test test-fast coverage test-bridges demo docs bench
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,9 +66,12 @@ PROCESSES ?= 4
 PYTEST := $(BIN)/pytest -n $(PROCESSES) --dist worksteal
 
 test: setup ## run all tests
-	$(PYTEST) --cov --cov-report=term:skip-covered
+	$(PYTEST)
 
-test-fast: setup ## run the tests that take no minute, in less than two
+coverage: setup ## run all tests, half as slow again, and list the lines that none reaches
+	$(PYTEST) --cov --cov-report=term-missing:skip-covered
+
+test-fast: setup ## run all tests but the long ones
 	$(PYTEST) -m "not slow" -q
 
 # Frameworks do not agree on their dependencies, so those of one age share an environment. Nothing
