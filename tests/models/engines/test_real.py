@@ -2,6 +2,7 @@
 
 import pytest
 
+from kickwheel.core.errors import ModelError
 from kickwheel.models.catalog import pull
 from kickwheel.models.chat import ChatRequest, complete
 from kickwheel.models.engines import open_engine
@@ -38,3 +39,20 @@ async def test_the_default_base_answers_and_calls() -> None:
             ChatRequest(messages=(wish,), tools=(FIND,), tool_choice="required", max_tokens=120),
         )
         assert called.message.tool_calls[0].name == FIND.name
+
+
+@pytest.mark.slow
+async def test_a_base_that_has_no_room_for_its_tools_says_what_makes_room() -> None:
+    wish = Message(role="user", content="Find a theater play in Paris.")
+    many = tuple(
+        ToolSpec(name=f"{FIND.name}_{n}", description="Finds. " * 40, parameters=FIND.parameters)
+        for n in range(60)
+    )
+    async with open_engine(pull("smollm2-135m")) as engine:
+        model = await engine.model()
+        with pytest.raises(ModelError, match="`kickwheel turn` makes an adapter") as caught:
+            await complete(model, ChatRequest(messages=(wish,), tools=many))
+        assert "what all 60 tools are" in str(caught.value)
+        long = Message(role="user", content="Paris. " * 9_000)
+        with pytest.raises(ModelError, match="Shorten it, or set a larger `context`"):
+            await complete(model, ChatRequest(messages=(long,)))

@@ -330,14 +330,17 @@ class _Asking:
         if isinstance(error, dict) and error.get("type") == "exceed_context_size_error":
             told = (
                 f"{self.model.name}: the prompt has {error.get('n_prompt_tokens')} tokens, but a "
-                f"conversation holds {error.get('n_ctx')}. Shorten it, or set a larger `context`."
+                f"conversation holds {error.get('n_ctx')}. "
             )
             if self.request.tools and self.model.adapter is None:
                 told += (
-                    f" It describes all its tools ({len(self.request.tools)}), since no adapter "
-                    "is at work: one that was tuned may know them by heart (`kickwheel turn`). "
-                    "Until then give the agent fewer tools, or another model."
+                    f"The base without an adapter must read what all {len(self.request.tools)} "
+                    "tools are. `kickwheel turn` makes an adapter that knows them by heart: some "
+                    "15 minutes for the concierge on two cores. To ask at once, give the agent "
+                    "another model, fewer tools, or this one a larger `context`."
                 )
+            else:
+                told += "Shorten it, or set a larger `context`."
             return ModelError(told, status=400)
         text = f"{self.model.name}: {_message(said)}"
         return ModelError(text, status=status if status in (400, 404, 429) else 502)
