@@ -6,8 +6,10 @@ from dataclasses import replace
 from operator import is_
 from typing import Any
 
-from kickwheel.core.redact import keys, numbers
+from kickwheel.core.redact import keys
+from kickwheel.core.redact.keys import KEY_NAME, is_key
 from kickwheel.core.redact.names import Names
+from kickwheel.core.redact.numbers import PHONE_NAME, has_run, is_phone
 from kickwheel.core.redact.texts import PLAIN, PLAIN_FROM, SHORTEST, hide, suspect
 from kickwheel.records import (
     AcceptedCall,
@@ -76,7 +78,7 @@ class Redaction:
         found = hide(value, self.names)
         if found == value:
             self._clean.add(value)
-            if "<" not in value and not numbers.has_run(value):
+            if "<" not in value and not has_run(value):
                 PLAIN.add(value)
             return value
         return found
@@ -212,7 +214,7 @@ class Redaction:
         # that becomes a placeholder must become a string.
         if self.text(call.arguments) is call.arguments and not self.names.numbers:
             lower = call.arguments.lower()
-            if not (numbers.PHONE_NAME.search(lower) or keys.KEY_NAME.search(lower)):
+            if not (PHONE_NAME.search(lower) or KEY_NAME.search(lower)):
                 return call
         try:
             arguments = json.loads(call.arguments)
@@ -225,9 +227,9 @@ class Redaction:
         return replace(call, arguments=json.dumps(changed, ensure_ascii=False))
 
     def _named(self, value: str, name: str) -> str:
-        if numbers.is_phone(value, name):
+        if PHONE_NAME.search(name) and is_phone(value):
             return self.names.number("phone", value)
-        if keys.is_key(value, name):
+        if KEY_NAME.search(name) and is_key(value):
             return self.names.name("key", value, value)
         return self.text(value)
 

@@ -78,25 +78,24 @@ def hide(value: str, lower: str, names: Names) -> str:
         value = _BLOCK.sub(lambda m: names.name("key", m[0], m[0]), value)
     if len(value) >= SHORTEST_KEY and shaped(value):
         value = KEY.sub(lambda m: names.name("key", m[0], m[0]), value)
-    patterns = []
     if "bearer" in lower:
-        patterns.append(_BEARER)
+        value = _behind(_BEARER, value, names)
     if "://" in value and "@" in value:
-        patterns.append(_URL_PASSWORD)
+        value = _behind(_URL_PASSWORD, value, names)
     if names_secret(lower):
-        patterns.append(ASSIGNED)
-    for pattern in patterns:
-        value = pattern.sub(lambda m: m[1] + names.name("key", m[2], m[2]), value)
+        value = _behind(ASSIGNED, value, names)
     return value
 
 
-def is_key(value: str, name: str) -> bool:
-    """Whether the value is a key by the name, in lower case, that it stands under."""
-    return (
-        KEY_NAME.search(name) is not None
-        and len(value) >= SHORTEST_PASSWORD
-        and re.fullmatch(r"(?=.*\d)[^\s<>]+", value) is not None
-    )
+def _behind(pattern: re.Pattern[str], value: str, names: Names) -> str:
+    """The text with a placeholder for what stands behind each beginning that the pattern finds."""
+    return pattern.sub(lambda m: m[1] + names.name("key", m[2], m[2]), value)
+
+
+def is_key(value: str) -> bool:
+    """Whether the value may be a key, where its name says so."""
+    long = len(value) >= SHORTEST_PASSWORD
+    return long and re.fullmatch(r"(?=.*\d)[^\s<>]+", value) is not None
 
 
 def shaped(text: str) -> bool:

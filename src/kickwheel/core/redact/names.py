@@ -73,6 +73,8 @@ class Names:
 
     def known(self, digits: str) -> str | None:
         """The placeholder of a number that has one."""
+        if digits in self.numbers:
+            return self.numbers[digits]
         # With and without the country's code or the leading 0 it is one number.
         bare = digits.lstrip("0")
         for known, name in self.numbers.items():

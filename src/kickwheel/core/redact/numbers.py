@@ -6,6 +6,7 @@ written as a phone number or called one.
 
 import re
 from collections.abc import Callable
+from functools import partial
 
 from kickwheel.core.redact.names import Names
 
@@ -78,22 +79,24 @@ def hide(value: str, lower: str, names: Names) -> str:
         lower: the text in lower case.
     """
     if _LONG_RUN.search(value) is not None:
-        value = _IBAN.sub(lambda m: _iban(m, names), value)
-        value = RUN.sub(lambda m: _cards(m, names), value)
+        value = _IBAN.sub(partial(_iban, names), value)
+        value = RUN.sub(partial(_cards, names), value)
         value = _AMERICAN.sub(_phone(10, 11, names), value)
         value = _NATIONAL.sub(_phone(9, 12, names), value)
     if "+" in value or "00" in value:
         value = _INTERNATIONAL.sub(_phone(8, 15, names), value)
     if any(map(lower.__contains__, _CALLED)):
         value = _AFTER_A_WORD.sub(
-            lambda m: m[1] + names.number("phone", m[2]) if _written_as_one(m[2]) else m[0], value
+            lambda m: m[1] + names.number("phone", m[2]) if is_phone(m[2]) else m[0], value
         )
-    return RUN.sub(lambda m: _known(m, names), value) if names.numbers else value
+    return RUN.sub(partial(_known, names), value) if names.numbers else value
 
 
-def is_phone(value: str, name: str) -> bool:
-    """Whether the value is a phone number by the name, in lower case, that it stands under."""
-    return PHONE_NAME.search(name) is not None and _written_as_one(value)
+def is_phone(value: str) -> bool:
+    """Whether the value may be a phone number, where its name or the word before it says so."""
+    digits = sum(letter.isdigit() for letter in value)
+    written = re.fullmatch(r"\+?[\d ().\-/\u00a0\u2011\u2013]+", value)
+    return bool(written) and 7 <= digits <= 15 and not _DATE.search(value)
 
 
 def has_run(text: str) -> bool:
@@ -104,7 +107,7 @@ def has_run(text: str) -> bool:
     return near >= 0 and RUN.search(text, near) is not None
 
 
-def _iban(match: re.Match[str], names: Names) -> str:
+def _iban(names: Names, match: re.Match[str]) -> str:
     length = _IBAN_LENGTH.get(match[0][:2].upper())
     ends = [i for i, letter in enumerate(match[0], 1) if letter.isalnum()]
     if length is None or len(ends) < length:
@@ -117,7 +120,7 @@ def _iban(match: re.Match[str], names: Names) -> str:
     return names.name("iban", bare, found) + rest
 
 
-def _cards(match: re.Match[str], names: Names) -> str:
+def _cards(names: Names, match: re.Match[str]) -> str:
     run, before = match[0], match.string[match.start() - 1 : match.start()]
     groups = list(re.finditer(r"\d+", run))
     if before.isalnum() or sum(len(group[0]) for group in groups) < 14:
@@ -177,13 +180,7 @@ def _phone(least: int, most: int, names: Names) -> Callable[[re.Match[str]], str
     return replaced
 
 
-def _written_as_one(value: str) -> bool:
-    digits = sum(letter.isdigit() for letter in value)
-    written = re.fullmatch(r"\+?[\d ().\-/\u00a0\u2011\u2013]+", value)
-    return bool(written) and 7 <= digits <= 15 and not _DATE.search(value)
-
-
-def _known(match: re.Match[str], names: Names) -> str:
+def _known(names: Names, match: re.Match[str]) -> str:
     if match.string[match.start() - 1 : match.start()].isalnum():
         return match[0]
     name = names.known(re.sub(r"\D", "", match[0]))

@@ -2,8 +2,11 @@
 
 import re
 
-from kickwheel.core.redact import keys, numbers
+from kickwheel.core.redact.keys import hide as without_keys
+from kickwheel.core.redact.keys import names_secret, shaped
 from kickwheel.core.redact.names import Names, redacted
+from kickwheel.core.redact.numbers import has_run
+from kickwheel.core.redact.numbers import hide as without_numbers
 
 SHORTEST = 6
 """Characters of the shortest text in which something may be found, `a@b.io`."""
@@ -22,11 +25,11 @@ def hide(value: str, names: Names) -> str:
     lower = value.lower()
     if "<" in value:
         names.take(value)
-    value = keys.hide(value, lower, names)
+    value = without_keys(value, lower, names)
     if "@" in value:
         value = _EMAIL.sub(lambda m: names.name("email", m[0].lower(), m[0]), value)
-    if numbers.has_run(value):
-        value = numbers.hide(value, lower, names)
+    if has_run(value):
+        value = without_numbers(value, lower, names)
     return value
 
 
@@ -37,9 +40,9 @@ def suspect(text: str) -> bool:
         "@" in text
         or "-----BEGIN" in text
         or "bearer" in lower
-        or keys.shaped(text)
-        or keys.names_secret(lower)
-        or numbers.has_run(text)
+        or shaped(text)
+        or names_secret(lower)
+        or has_run(text)
         or redacted(text)
     )
 
