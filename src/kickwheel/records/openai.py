@@ -22,6 +22,8 @@ def message_to_openai(message: Message) -> dict[str, Any]:
             }
             for call in message.tool_calls
         ]
+    elif message.content is None:
+        entry["content"] = ""  # Without calls the protocol wants a text.
     if message.tool_call_id is not None:
         entry["tool_call_id"] = message.tool_call_id
     return entry
