@@ -114,8 +114,8 @@ class Issuer:
         for place in dict.fromkeys(places):
             try:
                 told = await _read(session, place)
-            except aiohttp.ClientResponseError as error:
-                missing = f"{place} answers {error.status}"
+            except _NotThere as error:
+                missing = str(error)
                 continue
             # Otherwise another server's keys could be passed off as this one's (RFC 8414, 3.3).
             if told.get("issuer") != self.url:
@@ -130,12 +130,14 @@ class Issuer:
         raise ValueError(missing)
 
 
+class _NotThere(ValueError):
+    """An answer of another status than 200."""
+
+
 async def _read(session: aiohttp.ClientSession, url: str) -> dict[str, Any]:
     async with session.get(url, allow_redirects=False) as answer:
         if answer.status != 200:
-            raise aiohttp.ClientResponseError(
-                answer.request_info, (), status=answer.status, message=f"{url} answers so"
-            )
+            raise _NotThere(f"{url} answers {answer.status}")
         data = await answer.content.read(BYTES + 1)
         while len(data) <= BYTES and (more := await answer.content.read(BYTES)):
             data += more
