@@ -118,6 +118,7 @@ async def test_a_word_in_the_keys_place_is_no_secret_and_a_web_page_no_error_tex
             await complete(model, ASKED)
     assert f"{server.url}/none answers 404: a page of HTML" in str(caught.value)
     assert "Is this the URL of a model server?" in str(caught.value)
+    assert "base_url ends in /v1" in str(caught.value)
     assert "<" not in str(caught.value)
 
 

@@ -154,6 +154,8 @@ class Wire:
             if self.taken.learned(_said(said), asked):
                 return await self._begun(path, encoded(self.taken.fitted(asked)), deadline)
         text = f"{self._name}: {self.url} answers {response.status}: {self.clean(_said(said))}"
+        if response.status == 404 and "/v1" not in self.url:
+            text = f"{text.rstrip(' .')}. With most servers base_url ends in /v1."
         hint = "the key (OPENAI_API_KEY, or `api_key`)"
         raise refused(text, response.status, response.headers, key_hint=hint)
 

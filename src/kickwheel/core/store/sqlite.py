@@ -162,4 +162,6 @@ def _told(error: sqlite3.Error, path: Path) -> StoreError:
         )
     if "malformed" in text or "not a database" in text:
         return StoreError(f"{path}: damaged ({text}). Move it away, or bring back a copy.")
+    if "I/O" in text:
+        return StoreError(f"{path}: {text}. Is the disk full, or not there any more?")
     return StoreError(f"{path}: {text}")
