@@ -60,9 +60,9 @@ check: setup ## style, types, imports, and that generated files are fresh
 	$(BIN)/lint-imports
 	$(BIN)/kickwheel schema | diff - docs/app.schema.json || { echo "docs/app.schema.json is stale: make fix"; exit 1; }
 
-# Tests wait as much as they compute, so there may be two processes a core. Who is done takes half
-# of what another has left.
-PROCESSES ?= 4
+# Each process keeps to cores of its own (tests/conftest.py); who is done takes half of what another
+# has left.
+PROCESSES ?= 2
 PYTEST := $(BIN)/pytest -n $(PROCESSES) --dist worksteal
 
 test: setup ## run all tests
