@@ -146,7 +146,7 @@ async def test_a_prompt_longer_than_the_context_is_told_with_both_lengths(runnin
         await complete(model, asked("x" * 600))
     assert caught.value.status == 400
     assert "tools" not in str(caught.value)
-    with pytest.raises(ModelError, match=r"its tools \(1\), since no adapter.*kickwheel turn"):
+    with pytest.raises(ModelError, match=r"its tools \(1\) whole.*kickwheel turn"):
         await complete(model, asked("x" * 600, tools=(FIND,)))
 
 

@@ -52,7 +52,7 @@ async def test_a_base_that_has_no_room_for_its_tools_says_what_makes_room() -> N
         model = await engine.model()
         with pytest.raises(ModelError, match="`kickwheel turn` makes an adapter") as caught:
             await complete(model, ChatRequest(messages=(wish,), tools=many))
-        assert "what all 60 tools are" in str(caught.value)
+        assert "its tools (60) whole" in str(caught.value)
         long = Message(role="user", content="Paris. " * 9_000)
         with pytest.raises(ModelError, match="Shorten it, or set a larger `context`"):
             await complete(model, ChatRequest(messages=(long,)))

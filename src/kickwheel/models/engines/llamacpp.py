@@ -334,8 +334,8 @@ class _Asking:
             )
             if self.request.tools and self.model.adapter is None:
                 told += (
-                    f"The base without an adapter must read what all {len(self.request.tools)} "
-                    "tools are. `kickwheel turn` makes an adapter that knows them by heart: some "
+                    f"The base without an adapter must read its tools ({len(self.request.tools)}) "
+                    "whole. `kickwheel turn` makes an adapter that knows them by heart: some "
                     "15 minutes for the concierge on two cores. To ask at once, give the agent "
                     "another model, fewer tools, or this one a larger `context`."
                 )
